@@ -1,0 +1,42 @@
+"""The cluster: how many GPUs, how they are grouped, and what moving a model costs."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """GPUs 0 to `gpus - 1`, in servers of `gpus_per_server` (the last may be smaller; None: a single server).
+
+    Args:
+        gpus: number of GPUs, at least 1.
+        gpus_per_server: number of GPUs in a server, at least 1.
+        gpu_memory_gb: memory of one GPU in GB.
+        pcie_bandwidth: speed at which models enter and leave GPUs, in GB/s.
+        switch_overhead: fixed seconds that replacing a model takes on top of the transfer.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    gpus: int
+    gpus_per_server: int | None = None
+    gpu_memory_gb: float = 80.0
+    pcie_bandwidth: float = 16.0
+    switch_overhead: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.gpus < 1:
+            raise ValueError(f"a cluster needs at least 1 GPU, not {self.gpus}")
+        if self.gpus_per_server is not None and self.gpus_per_server < 1:
+            raise ValueError(f"a server needs at least 1 GPU, not {self.gpus_per_server}")
+        for name in ("gpu_memory_gb", "pcie_bandwidth"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive and finite, not {getattr(self, name)}")
+        if not 0 <= self.switch_overhead < math.inf:
+            raise ValueError(f"switch_overhead must be at least 0 and finite, not {self.switch_overhead}")
+
+    @property
+    def server_size(self) -> int:
+        """Number of GPUs in a (full) server."""
+        return min(self.gpus_per_server or self.gpus, self.gpus)

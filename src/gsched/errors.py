@@ -1,0 +1,66 @@
+"""Problems in what a user gave: gathered, then reported together, one line each."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding in an input: which file, where in it, what is wrong and what to do about it."""
+
+    source: str
+    place: str
+    message: str
+    hint: str = ""
+    severity: Severity = "error"
+
+    def __str__(self) -> str:
+        where = ": ".join(part for part in (self.source, self.place) if part)
+        text = f"{where}: {self.message}" if where else self.message
+        return f"{text}; {self.hint}" if self.hint else text
+
+
+class InputError(Exception):
+    """The input cannot be used; `problems` holds every reason found, in the order of the file."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+    @classmethod
+    def one(cls, source: object, place: str, message: str, hint: str = "") -> "InputError":
+        """Return an error of a single problem."""
+        return cls([Problem(str(source), place, message, hint)])
+
+
+class PolicyError(Exception):
+    """A policy decided something that the rules forbid, or waits while nothing is left to wait for."""
+
+
+@dataclass(slots=True)
+class Problems:
+    """A collector for the problems of one source."""
+
+    source: str
+    found: list[Problem] = field(default_factory=list)
+
+    def error(self, place: str, message: str, hint: str = "") -> None:
+        """Note a problem that makes the input unusable."""
+        self.found.append(Problem(self.source, place, message, hint))
+
+    def warn(self, place: str, message: str, hint: str = "") -> None:
+        """Note a problem that gsched can work around, saying how."""
+        self.found.append(Problem(self.source, place, message, hint, "warning"))
+
+    @property
+    def errors(self) -> list[Problem]:
+        """The problems that make the input unusable."""
+        return [problem for problem in self.found if problem.severity == "error"]
+
+    def raise_errors(self) -> None:
+        """Raise an `InputError` with everything found, if any of it makes the input unusable."""
+        if self.errors:
+            raise InputError(self.found)

@@ -1,0 +1,214 @@
+"""The workload: models, workflows of nodes, and requests for them; frozen, and validated when built.
+
+Requests are held as columns, one value a request, and node durations as one flat column in the order of the requests
+and, within a request, of its workflow's nodes. A node of the workload is known by its position in that flat column.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Mode = Literal["offline", "online"]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int32]
+Longs = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that occupies a gang of `gpus_required` consecutive GPUs while it runs.
+
+    Its profile is either tokens (`tokens_per_second` and `token_mean`) or `inference_time_mean` in seconds; with
+    neither, every request must bring the execution times of the model's nodes. Without `load_time_seconds`, a first
+    load takes `memory_gb / pcie_bandwidth + switch_overhead` of the cluster.
+    """
+
+    id: str
+    memory_gb: float
+    gpus_required: int = 1
+    load_time_seconds: float | None = None
+    name: str = ""
+    type: str = ""
+    tokens_per_second: float | None = None
+    token_mean: float | None = None
+    token_std: float = 0.0
+    inference_time_mean: float | None = None
+    inference_time_std: float = 0.0
+    base_model: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def mean_duration(self) -> float | None:
+        """Seconds that a node of this model is expected to take, or None where the profile does not say."""
+        if self.tokens_per_second is not None and self.token_mean is not None:
+            return self.token_mean / self.tokens_per_second
+        return self.inference_time_mean
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A step of a workflow, executed by one model."""
+
+    id: str
+    model: str
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    config_options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A DAG of nodes. `edges` are pairs of positions in `nodes`; `weight` is its share among generated requests."""
+
+    id: str
+    nodes: tuple[Node, ...]
+    edges: tuple[tuple[int, int], ...] = ()
+    name: str = ""
+    weight: float = 1.0
+
+    @cached_property
+    def parents(self) -> tuple[tuple[int, ...], ...]:
+        """For each node, the positions of the nodes it waits for."""
+        return tuple(tuple(sorted({a for a, b in self.edges if b == node})) for node in range(len(self.nodes)))
+
+    @cached_property
+    def children(self) -> tuple[tuple[int, ...], ...]:
+        """For each node, the positions of the nodes that wait for it."""
+        return tuple(tuple(sorted({b for a, b in self.edges if a == node})) for node in range(len(self.nodes)))
+
+    @cached_property
+    def order(self) -> tuple[int, ...]:
+        """The positions of the nodes, parents before children; shorter than `nodes` where the edges form a cycle."""
+        waiting = [len(parents) for parents in self.parents]
+        order = [node for node, count in enumerate(waiting) if count == 0]
+        for node in order:  # grows while it is read
+            for child in self.children[node]:
+                waiting[child] -= 1
+                if waiting[child] == 0:
+                    order.append(child)
+        return tuple(order)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The models and workflows that requests refer to, by id.
+
+    Raises:
+        ValueError: a workflow has no nodes, names an unknown model, or its edges form a cycle.
+    """
+
+    models: Mapping[str, Model]
+    workflows: Mapping[str, Workflow]
+
+    def __post_init__(self) -> None:
+        for workflow in self.workflows.values():
+            if not workflow.nodes:
+                raise ValueError(f"workflow {workflow.id!r} has no nodes")
+            if unknown := {node.model for node in workflow.nodes} - self.models.keys():
+                raise ValueError(f"workflow {workflow.id!r} uses unknown models: {', '.join(sorted(unknown))}")
+            if len(workflow.order) < len(workflow.nodes):
+                raise ValueError(f"the edges of workflow {workflow.id!r} form a cycle")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A config and the requests for its workflows, R requests of N nodes in all.
+
+    Args:
+        config: models and workflows.
+        request_ids: R unique names.
+        workflow: position of each request's workflow in `config.workflows`, shape (R,).
+        timestamp: arrival of each request in nanoseconds from an arbitrary zero, shape (R,), in any order.
+        duration: seconds that each node executes, shape (N,), request by request.
+        details: further columns, R texts of JSON each (`input_data`, `node_configs`, `metadata`); the scheduler never
+            looks at them.
+
+    Raises:
+        ValueError: shapes do not fit, a workflow is unknown, or a duration is negative or not finite.
+    """
+
+    config: Config
+    request_ids: Sequence[str]
+    workflow: Ints
+    timestamp: Longs
+    duration: Floats
+    details: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        requests = len(self.request_ids)
+        if self.workflow.shape != (requests,) or self.timestamp.shape != (requests,):
+            raise ValueError("request_ids, workflow and timestamp must be of one length")
+        if requests and not 0 <= self.workflow.min() <= self.workflow.max() < len(self.config.workflows):
+            raise ValueError("workflow holds a position outside config.workflows")
+        if self.duration.shape != (self.node_count,):
+            raise ValueError(f"duration must hold {self.node_count} values, not {len(self.duration)}")
+        if self.node_count and not (self.duration.min() >= 0 and self.duration.max() < math.inf):
+            raise ValueError("duration holds a negative or non-finite value")
+        for column in (self.workflow, self.timestamp, self.duration):
+            column.flags.writeable = False
+
+    @property
+    def request_count(self) -> int:
+        """R, the number of requests."""
+        return len(self.request_ids)
+
+    @property
+    def node_count(self) -> int:
+        """N, the number of nodes over all requests."""
+        return int(self.first_node[-1])
+
+    @cached_property
+    def models(self) -> tuple[Model, ...]:
+        """The models, in the order that model positions refer to."""
+        return tuple(self.config.models.values())
+
+    @cached_property
+    def workflows(self) -> tuple[Workflow, ...]:
+        """The workflows, in the order that `workflow` refers to."""
+        return tuple(self.config.workflows.values())
+
+    @cached_property
+    def template_start(self) -> Longs:
+        """Position of each workflow's first node among the nodes of all workflows, and their total at the end."""
+        return np.cumsum([0, *(len(workflow.nodes) for workflow in self.workflows)], dtype=np.int64)
+
+    @cached_property
+    def template_model(self) -> Ints:
+        """Model position of each node of each workflow, workflow by workflow."""
+        position = {model: i for i, model in enumerate(self.config.models)}
+        return np.array([position[node.model] for flow in self.workflows for node in flow.nodes], dtype=np.int32)
+
+    @cached_property
+    def first_node(self) -> Longs:
+        """Position of each request's first node, and N at the end: shape (R + 1,)."""
+        sizes = np.diff(self.template_start)
+        return np.concatenate([[0], np.cumsum(sizes[self.workflow])]).astype(np.int64)
+
+    @cached_property
+    def request(self) -> Ints:
+        """Request of each node, shape (N,)."""
+        return np.repeat(np.arange(self.request_count, dtype=np.int32), np.diff(self.first_node))
+
+    @cached_property
+    def template(self) -> Ints:
+        """Position of each node among the nodes of all workflows, shape (N,)."""
+        shift = self.template_start[self.workflow] - self.first_node[:-1]
+        nodes = np.arange(self.node_count, dtype=np.int64)
+        return (nodes + np.repeat(shift, np.diff(self.first_node))).astype(np.int32)
+
+    @cached_property
+    def model(self) -> Ints:
+        """Model position of each node, shape (N,)."""
+        return self.template_model[self.template]
+
+    def arrival(self, mode: Mode) -> Floats:
+        """Return the arrival of each request in seconds: 0 offline; online, since the earliest timestamp."""
+        if mode == "offline" or not self.request_count:
+            return np.zeros(self.request_count)
+        seconds: Floats = (self.timestamp - self.timestamp.min()) / 1e9
+        return seconds
