@@ -1,0 +1,278 @@
+"""The rules: what becomes ready, what may start where, and what it costs; no clock, no I/O.
+
+The core is told what happened (`arrive`, `finish`, after which the fresh nodes are given to `enqueue` with the key that
+orders them) and what a policy decided (`start`); it applies a decision or refuses it. Policies read the state through
+the queries, whose cost does not grow with the backlog. All of it runs interpreted on lists or compiled on arrays (see
+`gsched.jit`).
+"""
+
+from gsched.heap import before, heap_pop, heap_push
+from gsched.jit import kernel, lowest_bit
+from gsched.state import FINISHED, FRESH, IDLE, LOAD, NONE, READY, STARTED, SWITCH, VERSION, WARM, WORD, WORDS, Core, Gpus
+
+WAIT = (NONE, NONE)  # a policy's decision to start nothing now
+FULL = (1 << WORD) - 1
+
+# What `start` returns instead of a row when it refuses a decision
+NO_SUCH_MODEL, NOTHING_READY, NO_SUCH_GANG, GANG_BUSY = -1, -2, -3, -4
+REFUSALS = {
+    NO_SUCH_MODEL: "there is no such model",
+    NOTHING_READY: "no node of that model is ready",
+    NO_SUCH_GANG: "no gang of that model may begin at that GPU",
+    GANG_BUSY: "a GPU of that gang is busy",
+}
+
+
+# Queries: what a policy may ask
+
+
+@kernel
+def backlog(core: Core, model: int) -> int:
+    """Return how many nodes of a model are ready."""
+    queues = core.queues
+    ready: int = queues.tail[model] - queues.head[model] + queues.late_size[model]
+    return ready
+
+
+@kernel
+def late_is_next(core: Core, model: int) -> bool:
+    """Tell whether the next node of a model with a backlog waits in the late lane."""
+    queues = core.queues
+    if queues.late_size[model] == 0:
+        return False
+    at = queues.head[model]
+    if at == queues.tail[model]:
+        return True
+    base = queues.late_base[model]
+    return before(queues.late.key[base], queues.late.sequence[base], queues.lane.key[at], queues.lane.sequence[at])
+
+
+@kernel
+def head_node(core: Core, model: int) -> int:
+    """Return the node of a model with a backlog that would start next."""
+    queues = core.queues
+    if late_is_next(core, model):
+        late: int = queues.late.value[queues.late_base[model]]
+        return late
+    node: int = queues.lane.value[queues.head[model]]
+    return node
+
+
+@kernel
+def head_key(core: Core, model: int) -> float:
+    """Return the order key of that node."""
+    queues = core.queues
+    if late_is_next(core, model):
+        late: float = queues.late.key[queues.late_base[model]]
+        return late
+    key: float = queues.lane.key[queues.head[model]]
+    return key
+
+
+@kernel
+def head_sequence(core: Core, model: int) -> int:
+    """Return when that node became ready, counted in nodes; it breaks ties between keys."""
+    queues = core.queues
+    if late_is_next(core, model):
+        late: int = queues.late.sequence[queues.late_base[model]]
+        return late
+    sequence: int = queues.lane.sequence[queues.head[model]]
+    return sequence
+
+
+@kernel
+def warm_gang(core: Core, model: int) -> int:
+    """Return the first GPU of the lowest idle gang that already holds a model, or NONE."""
+    gpus = core.gpus
+    words = gpus.count[WORDS]
+    for w in range(words):
+        mask = gpus.warm[model * words + w]
+        if mask != 0:
+            return w * WORD + lowest_bit(mask)
+    return NONE
+
+
+@kernel
+def idle_gang(core: Core, model: int) -> int:
+    """Return the first GPU of the lowest idle gang on which a model may run, or NONE."""
+    gpus = core.gpus
+    shape = core.models.shape[model]
+    if gpus.run_version[shape] != gpus.count[VERSION]:
+        gpus.run_start[shape] = _first_run(gpus, shape, core.models.gpus[model])
+        gpus.run_version[shape] = gpus.count[VERSION]
+    start: int = gpus.run_start[shape]
+    return start
+
+
+@kernel
+def _first_run(gpus: Gpus, shape: int, size: int) -> int:
+    """Return the first allowed start of `size` idle GPUs in a row, or NONE."""
+    words = gpus.count[WORDS]
+    run = gpus.scratch
+    for w in range(words):
+        run[w] = gpus.idle[w]
+    length = 1  # a bit in `run` stands for this many idle GPUs from there on
+    while length < size:
+        step = min(length, size - length)
+        skip = step // WORD
+        shift = step % WORD
+        for w in range(words):
+            shifted = 0
+            if w + skip < words:
+                shifted = run[w + skip] >> shift
+                if shift != 0 and w + skip + 1 < words:
+                    shifted |= (run[w + skip + 1] << (WORD - shift)) & FULL
+            run[w] &= shifted
+        length += step
+    for w in range(words):
+        mask = run[w] & gpus.allowed[shape * words + w]
+        if mask != 0:
+            return w * WORD + lowest_bit(mask)
+    return NONE
+
+
+# Transitions: what happened, and what was decided
+
+
+@kernel
+def arrive(core: Core, request: int) -> None:
+    """Note that a request has arrived: nodes without parents become fresh."""
+    graph = core.graph
+    core.count[FRESH] = 0
+    for node in range(graph.first_node[request], graph.first_node[request + 1]):
+        if core.pending[node] == 0:
+            core.fresh[core.count[FRESH]] = node
+            core.count[FRESH] += 1
+
+
+@kernel
+def finish(core: Core, gang: int) -> int:
+    """Note that the node on a gang has ended; free the gang; nodes that waited for it alone become fresh."""
+    graph = core.graph
+    node: int = core.running[gang]
+    template = graph.template[node]
+    _vacate(core, graph.model[template], gang)
+    core.count[FINISHED] += 1
+    core.count[FRESH] = 0
+    first = node - graph.local[template]
+    for i in range(graph.first_child[template], graph.first_child[template + 1]):
+        child = first + graph.child[i]
+        core.pending[child] -= 1
+        if core.pending[child] == 0:
+            core.fresh[core.count[FRESH]] = child
+            core.count[FRESH] += 1
+    return node
+
+
+@kernel
+def _vacate(core: Core, model: int, gang: int) -> None:
+    """Make a gang idle; it keeps its label."""
+    gpus = core.gpus
+    size = core.models.gpus[model]
+    for gpu in range(gang, gang + size):
+        gpus.idle[gpu // WORD] |= 1 << (gpu % WORD)
+    gpus.warm[model * gpus.count[WORDS] + gang // WORD] |= 1 << (gang % WORD)
+    gpus.count[IDLE] += size
+    gpus.count[VERSION] += 1
+    core.running[gang] = NONE
+
+
+@kernel
+def enqueue(core: Core, node: int, key: float) -> None:
+    """Put a fresh node into its model's queue; nodes of a model start in the order of their keys."""
+    queues = core.queues
+    model = core.graph.model[core.graph.template[node]]
+    sequence = core.count[READY]
+    core.count[READY] += 1
+    core.ready_time[node] = core.now[0]
+    at = queues.tail[model]
+    if at == queues.head[model] or key >= queues.lane.key[at - 1]:
+        queues.lane.key[at] = key
+        queues.lane.sequence[at] = sequence
+        queues.lane.value[at] = node
+        queues.tail[model] = at + 1
+    else:
+        heap_push(queues.late, queues.late_base[model], queues.late_size[model], key, sequence, node)
+        queues.late_size[model] += 1
+
+
+@kernel
+def start(core: Core, model: int, gang: int) -> int:
+    """Start the next node of a model on a gang, now; return its row, or a refusal, which leaves the state unchanged."""
+    refusal = _refusal(core, model, gang)
+    if refusal < 0:
+        return refusal
+    node = _dequeue(core, model)
+    core.running[gang] = node
+    rows = core.rows
+    row: int = core.count[STARTED]
+    core.count[STARTED] += 1
+    rows.node[row] = node
+    rows.gang[row] = gang
+    rows.time[row] = core.now[0]
+    _occupy(core, model, gang, row)
+    return row
+
+
+@kernel
+def _dequeue(core: Core, model: int) -> int:
+    """Take the next node out of a model's queue."""
+    queues = core.queues
+    node = head_node(core, model)
+    if late_is_next(core, model):
+        heap_pop(queues.late, queues.late_base[model], queues.late_size[model])
+        queues.late_size[model] -= 1
+    else:
+        queues.head[model] += 1
+    return node
+
+
+@kernel
+def _refusal(core: Core, model: int, gang: int) -> int:
+    """Return why a decision is against the rules, or 0."""
+    gpus = core.gpus
+    if model < 0 or model >= len(core.models.gpus):
+        return NO_SUCH_MODEL
+    if backlog(core, model) == 0:
+        return NOTHING_READY
+    if gang < 0 or gang >= len(gpus.label_model):
+        return NO_SUCH_GANG
+    allowed = gpus.allowed[core.models.shape[model] * gpus.count[WORDS] + gang // WORD]
+    if (allowed >> (gang % WORD)) & 1 == 0:
+        return NO_SUCH_GANG
+    for gpu in range(gang, gang + core.models.gpus[model]):
+        if (gpus.idle[gpu // WORD] >> (gpu % WORD)) & 1 == 0:
+            return GANG_BUSY
+    return 0
+
+
+@kernel
+def _occupy(core: Core, model: int, gang: int, row: int) -> None:
+    """Make a gang busy and label it; record what loading costs and whether it replaces a label."""
+    gpus = core.gpus
+    memory = core.models.memory
+    words = gpus.count[WORDS]
+    switch = 0.0
+    kind = WARM
+    size = core.models.gpus[model]
+    for gpu in range(gang, gang + size):
+        gpus.idle[gpu // WORD] &= ~(1 << (gpu % WORD))
+        held = gpus.label_model[gpu]
+        held_gang = gpus.label_gang[gpu]
+        if held == model and held_gang == gang:
+            continue
+        if held == NONE:
+            kind = max(kind, LOAD)
+            cost = core.models.load_time[model]
+        else:
+            kind = SWITCH
+            cost = (memory[held] + memory[model]) / gpus.cost[0] + gpus.cost[1]
+            gpus.warm[held * words + held_gang // WORD] &= ~(1 << (held_gang % WORD))
+        switch = max(switch, cost)
+        gpus.label_model[gpu] = model
+        gpus.label_gang[gpu] = gang
+    gpus.warm[model * words + gang // WORD] &= ~(1 << (gang % WORD))
+    gpus.count[IDLE] -= size
+    gpus.count[VERSION] += 1
+    core.rows.switch[row] = switch
+    core.rows.kind[row] = kind

@@ -1,0 +1,143 @@
+"""Policies of one's own, in plain Python: a class with `choose(view)`, and `order(view, node)` where it wants one."""
+
+import importlib.util
+import math
+import operator
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gsched import core as rules
+from gsched.cluster import Cluster
+from gsched.errors import InputError, PolicyError
+from gsched.policies import Policy
+from gsched.state import IDLE, NONE, Core
+from gsched.workload import Workload
+
+
+class View:
+    """What a policy may see. Models and workflow nodes are known by their positions in the workload."""
+
+    def __init__(self, core: Core, workload: Workload, cluster: Cluster) -> None:
+        self._core = core
+        self._workload = workload
+        self.models = workload.models
+        self.cluster = cluster
+
+    @property
+    def now(self) -> float:
+        """The current time in seconds."""
+        return float(self._core.now[0])
+
+    @property
+    def idle_gpus(self) -> int:
+        """How many GPUs are idle."""
+        return int(self._core.gpus.count[IDLE])
+
+    def waiting(self) -> Iterator[int]:
+        """Yield the models with ready nodes, the one whose next node became ready first at the front."""
+        models = [model for model in range(len(self.models)) if rules.backlog(self._core, model) > 0]
+        return iter(sorted(models, key=lambda model: rules.head_sequence(self._core, model)))
+
+    def backlog(self, model: int) -> int:
+        """Return how many nodes of a model are ready."""
+        return rules.backlog(self._core, model)
+
+    def next_node(self, model: int) -> int:
+        """Return the node of a waiting model that would start next."""
+        return rules.head_node(self._core, model)
+
+    def next_key(self, model: int) -> float:
+        """Return that node's key, as `order` gave it (without `order`: when it became ready)."""
+        return rules.head_key(self._core, model)
+
+    def warm_gang(self, model: int) -> int | None:
+        """Return the first GPU of the lowest idle gang that already holds a model."""
+        return _or_none(rules.warm_gang(self._core, model))
+
+    def idle_gang(self, model: int) -> int | None:
+        """Return the first GPU of the lowest idle gang on which a model may run."""
+        return _or_none(rules.idle_gang(self._core, model))
+
+    def held_model(self, gpu: int) -> int | None:
+        """Return the model that a GPU was last loaded for."""
+        return _or_none(self._core.gpus.label_model[gpu])
+
+    def duration(self, node: int) -> float:
+        """Return the seconds that a ready node will execute."""
+        return float(self._workload.duration[node])
+
+    def request(self, node: int) -> int:
+        """Return the position of a ready node's request."""
+        return int(self._workload.request[node])
+
+
+def _or_none(gpu: int) -> int | None:
+    return None if gpu == NONE else int(gpu)
+
+
+def load(spec: str) -> object:
+    """Return an instance of the class that `path.py:Class` names.
+
+    Raises:
+        InputError: there is no such file or class, or it cannot be made.
+    """
+    file, _, name = spec.rpartition(":")
+    path = Path(file)
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    if module_spec is None or module_spec.loader is None or not path.is_file():
+        raise InputError.one(path, "", "is no Python file", "name one as path.py:Class")
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+        return getattr(module, name)()
+    except Exception as error:  # whatever a user's file does wrong is the user's to see, in one line
+        raise InputError.one(path, name, f"cannot be loaded ({type(error).__name__}: {error})") from error
+
+
+def adapt(policy: object) -> Policy:
+    """Return a `Policy` that asks a plain object.
+
+    Raises:
+        InputError: the object has no method `choose`.
+    """
+    name = str(getattr(policy, "name", type(policy).__name__))
+    if not callable(getattr(policy, "choose", None)):
+        raise InputError.one("", f"policy {name}", "has no method choose(view)", "see docs/policies.md")
+
+    def ask(method: str, core: Core, table: tuple[Workload, Cluster], *node: int) -> Any:
+        try:
+            return getattr(policy, method)(View(core, *table), *node)
+        except Exception as error:  # a policy's mistakes are its author's to see, in one line
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{where.filename}:{where.lineno}"
+            raise PolicyError(f"policy {name}: {method} failed at {place}: {type(error).__name__}: {error}") from error
+
+    def choose(core: Core, table: tuple[Workload, Cluster]) -> tuple[int, int]:
+        decision = ask("choose", core, table)
+        return rules.WAIT if decision is None else _checked(name, decision)
+
+    def order(core: Core, table: tuple[Workload, Cluster], node: int) -> float:
+        key = ask("order", core, table, node)
+        if not isinstance(key, int | float) or math.isnan(key):
+            raise PolicyError(f"policy {name}: order returned {key!r} for node {node}, not a number")
+        return float(key)
+
+    return Policy(name, choose, order if callable(getattr(policy, "order", None)) else None, _see_all)
+
+
+def _checked(name: str, decision: Any) -> tuple[int, int]:
+    """Return a decision as two integers, of which a negative model would mean waiting."""
+    try:
+        model, gang = decision
+        model, gang = operator.index(model), operator.index(gang)
+    except (TypeError, ValueError):
+        model = gang = NONE
+    if model < 0:
+        raise PolicyError(f"policy {name}: choose returned {decision!r}, not None or (model, first GPU)")
+    return model, gang
+
+
+def _see_all(workload: Workload, cluster: Cluster) -> tuple[Workload, Cluster]:
+    return workload, cluster

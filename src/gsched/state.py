@@ -1,0 +1,198 @@
+"""The state of a run: ready queues, progress through the DAGs, what each GPU holds; columns only, no behaviour.
+
+The same columns are lists for interpreted code and arrays for compiled code (see `gsched.jit`).
+
+Sets of GPUs are bitmasks in words of `WORD` bits, so that the highest bit of a signed 64-bit integer stays unused and
+both ways of running agree. A gang is known by its first GPU; a model's gangs all have one size. Models of equal size
+share a `shape`: a row of `allowed`, the set of GPUs at which a gang of that size may begin.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gsched.cluster import Cluster
+from gsched.heap import Heap
+from gsched.workload import Workload
+
+WORD = 63
+NONE = -1
+
+# Kinds of a start: all GPUs held the model; some had never held anything; a label was replaced
+WARM, LOAD, SWITCH = 0, 1, 2
+
+# Positions in Core.count
+READY, STARTED, FINISHED, FRESH = 0, 1, 2, 3
+# Positions in Gpus.count
+IDLE, VERSION, WORDS = 0, 1, 2
+
+
+class Graph(NamedTuple):
+    """The DAGs. Nodes of a workflow are templates; a request's nodes are consecutive, in the order of its templates."""
+
+    template: Any  # (nodes) template of each node
+    first_node: Any  # (requests + 1)
+    model: Any  # (templates) model of each template
+    local: Any  # (templates) position within its workflow
+    first_child: Any  # (templates + 1) slice of `child`
+    child: Any  # local positions
+
+
+class Models(NamedTuple):
+    """What the costs and the placement of a model depend on; one value per model."""
+
+    gpus: Any
+    shape: Any
+    memory: Any  # GB
+    load_time: Any  # seconds, onto GPUs that never held anything
+
+
+class Gpus(NamedTuple):
+    """Who is idle and who holds what."""
+
+    idle: Any  # (words)
+    warm: Any  # (models x words) idle gangs that hold the model, by first GPU
+    allowed: Any  # (shapes x words)
+    label_model: Any  # (GPUs) model of the label, NONE if it never held anything
+    label_gang: Any  # (GPUs) first GPU of the label's gang
+    run_start: Any  # (shapes) answer of `idle_gang` at `run_version`
+    run_version: Any  # (shapes)
+    scratch: Any  # (words)
+    count: Any  # IDLE GPUs, VERSION of `idle`, WORDS in a mask
+    cost: Any  # PCIe bandwidth in GB/s, overhead of a switch in seconds
+
+
+class Queues(NamedTuple):
+    """The ready nodes of each model, in two lanes that together come out by (key, sequence).
+
+    Keys that arrive in order, as they always do first-in first-out, are appended to the model's slice of the lane and
+    read from its head: sequential memory, constant time. Keys out of order go to a heap in the late lane.
+    """
+
+    lane: Heap  # (nodes)
+    head: Any  # (models) next slot to read
+    tail: Any  # (models) next slot to fill
+    late: Heap  # (nodes), or empty where all keys come in order
+    late_base: Any  # (models)
+    late_size: Any  # (models)
+
+
+class Rows(NamedTuple):
+    """What happened, one entry per started node in the order of the decisions."""
+
+    node: Any
+    gang: Any
+    time: Any  # of the decision: loading starts here
+    switch: Any  # seconds of loading
+    kind: Any  # WARM, LOAD or SWITCH
+
+
+class Core(NamedTuple):
+    """The whole state."""
+
+    graph: Graph
+    models: Models
+    gpus: Gpus
+    queues: Queues
+    rows: Rows
+    pending: Any  # (nodes) parents yet to finish
+    ready_time: Any  # (nodes)
+    running: Any  # (GPUs) node that runs on the gang that begins here
+    fresh: Any  # (nodes of the largest workflow) nodes that the last event made ready
+    count: Any  # nodes made READY, STARTED, FINISHED; FRESH nodes of the last event
+    now: Any  # (1) current time in seconds
+
+
+def new_core(workload: Workload, cluster: Cluster, *, in_order: bool) -> Core:
+    """Return the state before anything has arrived.
+
+    Args:
+        workload: what will be executed; every model must fit the cluster.
+        cluster: where.
+        in_order: whether nodes of a model become ready in the order of their keys, so that no late lane is needed.
+    """
+    nodes, gpus = workload.node_count, cluster.gpus
+    per_model = np.bincount(workload.model, minlength=len(workload.models)).astype(np.int64)
+    base = np.cumsum(per_model) - per_model
+    graph = _new_graph(workload)
+    parents = np.array([len(up) for flow in workload.workflows for up in flow.parents], np.int32)
+    return Core(
+        graph,
+        *_new_resources(workload, cluster),
+        Queues(_new_heap(nodes), base.copy(), base.copy(), _new_heap(0 if in_order else nodes), base, 0 * base),
+        Rows(
+            np.zeros(nodes, np.int32),
+            np.zeros(nodes, np.int32),
+            np.zeros(nodes),
+            np.zeros(nodes),
+            np.zeros(nodes, np.int8),
+        ),
+        parents[graph.template],
+        np.zeros(nodes),
+        np.full(gpus, NONE, np.int32),
+        np.zeros(max(len(flow.nodes) for flow in workload.workflows), np.int32),
+        np.zeros(4, np.int64),
+        np.zeros(1),
+    )
+
+
+def _new_heap(size: int) -> Heap:
+    return Heap(np.zeros(size), np.zeros(size, np.int32), np.zeros(size, np.int32))
+
+
+def _new_graph(workload: Workload) -> Graph:
+    flows = workload.workflows
+    children = [down for flow in flows for down in flow.children]
+    return Graph(
+        workload.template,
+        workload.first_node,
+        workload.template_model,
+        np.array([local for flow in flows for local in range(len(flow.nodes))], np.int32),
+        np.cumsum([0, *map(len, children)], dtype=np.int64),
+        np.array([child for down in children for child in down], np.int32),
+    )
+
+
+def _new_resources(workload: Workload, cluster: Cluster) -> tuple[Models, Gpus]:
+    sizes = np.array([model.gpus_required for model in workload.models], np.int64)
+    shapes, shape = np.unique(sizes, return_inverse=True)
+    words = -(-cluster.gpus // WORD)
+    load = [load_seconds(model.memory_gb, model.load_time_seconds, cluster) for model in workload.models]
+    models = Models(sizes, shape.astype(np.int32), np.array([m.memory_gb for m in workload.models]), np.array(load))
+    gpus = Gpus(
+        _mask(range(cluster.gpus), words),
+        np.zeros(len(sizes) * words, np.int64),
+        np.concatenate([_mask(gang_starts(cluster, int(size)), words) for size in shapes]),
+        np.full(cluster.gpus, NONE, np.int32),
+        np.full(cluster.gpus, NONE, np.int32),
+        np.full(len(shapes), NONE, np.int64),
+        np.full(len(shapes), NONE, np.int64),
+        np.zeros(words, np.int64),
+        np.array([cluster.gpus, 0, words], np.int64),
+        np.array([cluster.pcie_bandwidth, cluster.switch_overhead]),
+    )
+    return models, gpus
+
+
+def _mask(bits: Iterable[int], words: int) -> Any:
+    mask = [0] * words
+    for bit in bits:
+        mask[bit // WORD] |= 1 << (bit % WORD)
+    return np.array(mask, np.int64)
+
+
+def load_seconds(memory_gb: float, load_time_seconds: float | None, cluster: Cluster) -> float:
+    """Return the seconds it takes to load a model onto GPUs that never held anything."""
+    if load_time_seconds is not None:
+        return load_time_seconds
+    return memory_gb / cluster.pcie_bandwidth + cluster.switch_overhead
+
+
+def gang_starts(cluster: Cluster, size: int) -> list[int]:
+    """Return the GPUs at which a gang of `size` may begin: inside one server if it fits in one, else at a server."""
+    server = cluster.server_size
+    starts = range(cluster.gpus - size + 1)
+    if size > server:
+        return [gpu for gpu in starts if gpu % server == 0]
+    return [gpu for gpu in starts if gpu % server + size <= server]
