@@ -1,0 +1,384 @@
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gsched.arrivals import draw_arrivals, parse_profile
+from gsched.errors import InputError
+from gsched.generate import SHORTEST, USUAL_VALUES, generate, parse_weights, statistics
+from gsched.workload import Config, Model, Node, Workflow, Workload
+
+LLM = Model("llm", memory_gb=14, type="llm", tokens_per_second=50, token_mean=512, token_std=128)
+BIG = replace(LLM, id="big", gpus_required=4, tokens_per_second=20, token_mean=1024, base_model="llm")
+PAINTER = Model(
+    "painter",
+    memory_gb=8,
+    type="image_generation",
+    inference_time_mean=2.0,
+    inference_time_std=0.5,
+    config={"width": [512, 768], "style": "oil", "guidance_scale": [1.5]},
+)
+ILLUSTRATE = Workflow(
+    "illustrate",
+    (
+        Node("write", "llm", ("user_prompt",), ("prompt",)),
+        Node("paint", "painter", ("prompt", "mood_board"), ("image",), ("width", "style", "temperature")),
+    ),
+    ((0, 1),),
+)
+DEBATE = Workflow(
+    "debate",
+    (
+        Node("merge", "llm", ("pro", "con")),  # listed before its parents
+        Node("pro", "big", ("user_prompt",), ("pro",)),
+        Node("con", "llm", ("user_prompt",), ("con",)),
+    ),
+    ((1, 0), (2, 0)),
+)
+CONFIG = Config({m.id: m for m in (LLM, BIG, PAINTER)}, {f.id: f for f in (ILLUSTRATE, DEBATE)})
+
+
+def single(model: Model, *options: str) -> Config:
+    """Return a config of one workflow with one node."""
+    return Config({model.id: model}, {"flow": Workflow("flow", (Node("node", model.id, config_options=options),))})
+
+
+def columns(workload: Workload, name: str) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in workload.details[name].to_pylist()]
+
+
+def times_of(workload: Workload, request: int) -> dict[str, float]:
+    nodes = workload.workflows[workload.workflow[request]].nodes
+    first = workload.first_node[request]
+    return {node.id: float(workload.duration[first + i]) for i, node in enumerate(nodes)}
+
+
+@st.composite
+def profiles(draw: st.DrawFn) -> tuple[float, tuple[tuple[float, float], ...] | None]:
+    """Draw a duration and a profile for it, or none."""
+    steps = draw(st.lists(st.floats(1e-3, 100), min_size=1, max_size=6))
+    times = np.cumsum([0, *steps]).tolist()
+    rates = draw(st.lists(st.sampled_from([0.0, 0.1, 1.0, 7.0]), min_size=len(steps), max_size=len(steps)))
+    profile = tuple(zip(times[:-1], rates, strict=True))
+    return times[-1], profile if any(rates) and draw(st.booleans()) else None
+
+
+@given(
+    count=st.integers(1, 60),
+    timing=profiles(),
+    process=st.sampled_from(["poisson", "uniform", "gamma"]),
+    cv=st.floats(0.001, 1000),
+    seed=st.integers(0, 2**64),
+)
+@example(count=1, timing=(1.0, None), process="gamma", cv=1000.0, seed=0)
+def test_arrivals_are_counted_sorted_and_within_the_duration(count, timing, process, cv, seed):
+    duration, profile = timing
+    times = draw_arrivals(
+        count, duration, np.random.default_rng(seed), process, cv if process == "gamma" else 1.0, profile
+    )
+    assert len(times) == count
+    assert np.all(np.diff(times) >= 0)
+    assert times[0] >= 0
+    assert times[-1] <= duration
+    for (begin, rate), (end, _) in zip(profile or (), [*(profile or ())[1:], (duration, 0.0)], strict=False):
+        if rate == 0:
+            assert not np.any((times > begin + 1e-9) & (times < end - 1e-9))
+
+
+@pytest.mark.parametrize("cv", [0.3, 1.0, 3.0])
+def test_gaps_of_gamma_arrivals_vary_as_asked(cv):
+    times = draw_arrivals(200_000, 1.0, np.random.default_rng(1), "gamma", cv)
+    gaps = np.diff(times)
+    assert gaps.std() / gaps.mean() == pytest.approx(cv, rel=0.03)
+
+
+def test_poisson_arrivals_have_exponential_gaps_and_counts_as_varied_as_they_are_many():
+    times = draw_arrivals(100_000, 10_000.0, np.random.default_rng(2))
+    counts = np.bincount(times.astype(int), minlength=10_000)
+    assert counts.var() / counts.mean() == pytest.approx(1, abs=0.05)
+    gaps = np.diff(times)
+    assert np.mean(gaps > gaps.mean()) == pytest.approx(np.exp(-1), abs=0.005)
+
+
+def test_uniform_arrivals_are_evenly_spaced():
+    assert draw_arrivals(3, 20.0, np.random.default_rng(0), "uniform").tolist() == [5.0, 10.0, 15.0]
+
+
+@pytest.mark.parametrize("process", ["poisson", "uniform", "gamma"])
+def test_profile_decides_the_share_of_each_stretch(process):
+    times = draw_arrivals(50_000, 20.0, np.random.default_rng(3), process, profile=parse_profile("0:1,5:4,6:0,16:1"))
+    shares = np.histogram(times, [0, 5, 6, 16, 20])[0] / 50_000
+    assert shares == pytest.approx([5 / 13, 4 / 13, 0, 4 / 13], abs=0.01)
+
+
+@given(requests=st.integers(1, 40), seed=st.integers(0, 2**64), minutes=st.floats(1e-4, 1e4))
+def test_workloads_keep_their_promises(requests, seed, minutes):
+    workload = generate(CONFIG, requests, minutes, seed=seed)
+    assert workload.request_count == requests == len(set(workload.request_ids))
+    start = np.datetime64("2024-01-01T10:00:00", "ns").astype(np.int64)
+    assert start <= workload.timestamp[0]
+    assert workload.timestamp[-1] <= start + round(minutes * 60e6) * 1000
+    assert np.all(np.diff(workload.timestamp) >= 0)
+    assert np.all(workload.timestamp % 1000 == 0)
+    assert np.all(workload.duration > 0)
+    for request, configs in enumerate(columns(workload, "node_configs")):
+        flow = workload.workflows[workload.workflow[request]]
+        assert configs.keys() == {node.id for node in flow.nodes if node.config_options}
+        for paint in configs.values():
+            assert list(paint) == ["width", "style", "temperature"]
+            assert paint["width"] in (512, 768)
+            assert paint["style"] == "oil"
+            assert paint["temperature"] in USUAL_VALUES["temperature"]
+    for request, inputs in enumerate(columns(workload, "input_data")):
+        expected = {"user_prompt": f"Sample prompt for request {request}"}
+        if workload.workflow[request] == 0:
+            expected["mood_board"] = f"Sample mood board for request {request}"
+        assert inputs == expected
+    for request, metadata in enumerate(columns(workload, "metadata")):
+        times, chain = times_of(workload, request), workload.workflow[request] == 0
+        path = sum(times.values()) if chain else times["merge"] + max(times["pro"], times["con"])
+        assert metadata["total_estimated_time"] == pytest.approx(sum(times.values()), abs=1e-8)
+        assert metadata["critical_path_time"] == pytest.approx(path, abs=1e-8)
+        assert metadata["base_models_used"] == (["llm", "painter"] if chain else ["llm"])
+
+
+def test_golden_example():
+    workload = generate(CONFIG, 3, 1.0, seed=7)
+    stamps = workload.timestamp.astype("datetime64[ns]").astype("datetime64[us]").astype(str).tolist()
+    assert workload.request_ids == ["req_0000", "req_0001", "req_0002"]
+    assert stamps == ["2024-01-01T10:00:24.513000", "2024-01-01T10:00:36.321257", "2024-01-01T10:00:50.307415"]
+    assert workload.workflow.tolist() == [1, 0, 0]
+    assert workload.duration.tolist() == [8.44, 34.7, 13.12, 11.66, 2.813990054, 12.26, 1.227740353]
+    assert {name: texts[1].as_py() for name, texts in workload.details.items()} == {
+        "input_data": '{"user_prompt": "Sample prompt for request 1", "mood_board": "Sample mood board for request 1"}',
+        "node_configs": '{"paint": {"width": 768, "style": "oil", "temperature": 1.0}}',
+        "metadata": '{"base_models_used": ["llm", "painter"], "total_estimated_time": 14.473990054, '
+        '"critical_path_time": 14.473990054}',
+    }
+
+
+FINGERPRINT = """
+import hashlib, json
+from gsched.generate import generate, statistics
+from gsched.workload import Config, Model, Node, Workflow
+model = Model("m", 1, token_mean=9, tokens_per_second=2, token_std=3, type="llm")
+flows = {name: Workflow(name, (Node("n", "m", ("x", "y", "z"), (), ("width", "top_k")),)) for name in "abc"}
+workload = generate(Config({"m": model}, flows), 100, seed=5)
+texts = [column.to_pylist() for column in workload.details.values()]
+figures = json.dumps(statistics(workload, {"duration": 20}))
+arrays = [workload.timestamp, workload.workflow, workload.duration]
+print(hashlib.sha256(repr([texts, figures, *(array.tolist() for array in arrays)]).encode()).hexdigest())
+"""
+
+
+def test_same_seed_gives_the_same_in_every_process():
+    def fingerprint(hash_seed: str) -> str:
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        command = [sys.executable, "-c", FINGERPRINT]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert fingerprint("1") == fingerprint("2")
+
+
+def test_seeds_differ():
+    first, second = generate(CONFIG, seed=1), generate(CONFIG, seed=2)
+    assert not np.array_equal(first.timestamp, second.timestamp)
+    assert not np.array_equal(first.workflow, second.workflow)
+
+
+def test_adding_a_model_and_a_workflow_leaves_the_arrivals():
+    added = Workflow("added", (Node("n", "extra", config_options=("width",)),))
+    wider = Config({"extra": replace(LLM, id="extra"), **CONFIG.models}, {"added": added, **CONFIG.workflows})
+    assert np.array_equal(generate(CONFIG, seed=4).timestamp, generate(wider, seed=4).timestamp)
+
+
+def test_what_one_node_draws_does_not_change_what_others_draw():
+    before = generate(CONFIG, seed=4)
+    changed = replace(ILLUSTRATE, nodes=(replace(ILLUSTRATE.nodes[0], model="big"), ILLUSTRATE.nodes[1]))
+    longer = replace(changed, nodes=(*changed.nodes, Node("frame", "painter", (), (), ("height",))))
+    after = generate(Config(CONFIG.models, {**CONFIG.workflows, "illustrate": longer}), seed=4)
+    assert np.array_equal(before.workflow, after.workflow)
+    for request in range(before.request_count):
+        old, new = times_of(before, request), times_of(after, request)
+        old.pop("write", None)
+        assert {node: new[node] for node in old} == old
+    paints = [[config.get("paint") for config in columns(w, "node_configs")] for w in (before, after)]
+    assert paints[0] == paints[1]
+
+
+def test_nodes_draw_independently_of_each_other():
+    twins = Workflow("twins", (Node("a", "llm"), Node("b", "llm")))
+    workload = generate(Config({"llm": LLM}, {"twins": twins}), 20_000, seed=1)
+    first, second = workload.duration.reshape(-1, 2).T
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.02
+    assert abs(np.corrcoef(first[:-1], np.diff(workload.timestamp))[0, 1]) < 0.02
+
+
+def test_workflows_come_as_often_as_weighted():
+    heavy = Config(CONFIG.models, {"illustrate": replace(ILLUSTRATE, weight=4.0), "debate": DEBATE})
+
+    def share(config: Config, weights: dict[str, float] | None) -> float:
+        return float(np.mean(generate(config, 40_000, seed=1, weights=weights).workflow == 0))
+
+    assert share(CONFIG, None) == pytest.approx(0.5, abs=0.01)
+    assert share(heavy, None) == pytest.approx(0.8, abs=0.01)
+    assert share(heavy, {"debate": 12.0}) == pytest.approx(0.25, abs=0.01)
+    assert share(heavy, {"debate": 0.0}) == 1
+    assert share(CONFIG, {"illustrate": 1e308, "debate": 1e308}) == pytest.approx(0.5, abs=0.01)
+
+
+def test_token_times_follow_the_profile_in_whole_tokens():
+    tokens = generate(single(LLM), 50_000, seed=1).duration * 50
+    assert tokens.mean() == pytest.approx(512, rel=0.01)
+    assert tokens.std() == pytest.approx(128, rel=0.01)
+    assert np.abs(tokens - np.rint(tokens)).max() < 1e-6
+    scarce = generate(single(replace(LLM, token_mean=1.0, token_std=5.0)), 1000, seed=1).duration * 50
+    assert scarce.min() == 1
+
+
+def test_inference_times_follow_the_profile_and_stay_positive():
+    times = generate(single(PAINTER), 50_000, seed=1).duration
+    assert times.mean() == pytest.approx(2, rel=0.01)
+    assert times.std() == pytest.approx(0.5, rel=0.01)
+    wild = generate(single(replace(PAINTER, inference_time_std=50.0)), 1000, seed=1).duration
+    assert wild.min() == SHORTEST * 2
+
+
+@pytest.mark.parametrize(("requests", "last"), [(1, "req_0000"), (10_000, "req_9999"), (10_001, "req_10000")])
+def test_request_ids_have_one_width(requests, last):
+    ids = generate(single(PAINTER), requests, seed=1).request_ids
+    assert ids[-1] == last
+    assert {len(request_id) for request_id in ids} == {len(last)}
+
+
+@pytest.mark.parametrize(
+    ("start", "utc"),
+    [
+        ("2024-01-01T10:00:00", "2024-01-01T10:00:00"),
+        ("2024-01-01T10:00:00Z", "2024-01-01T10:00:00"),
+        ("2024-01-01T10:00:00.5+02:00", "2024-01-01T08:00:00.5"),
+        ("1999-12-31", "1999-12-31T00:00:00"),
+    ],
+)
+def test_start_is_utc_unless_it_names_a_zone(start, utc):
+    stamp = generate(single(PAINTER), 1, 2.0, seed=1, start=start, arrivals="uniform").timestamp[0]
+    assert stamp == (np.datetime64(utc, "ns") + np.timedelta64(60, "s")).astype(np.int64)
+
+
+def test_statistics_by_hand():
+    workload = Workload(
+        CONFIG,
+        ["a", "b", "c"],
+        np.array([0, 1, 0], np.int32),
+        np.array([0, 60, 240], np.int64) * 10**9,
+        np.array([36.0, 18.0, 9.0, 90.0, 9.0, 36.0, 18.0]),
+    )
+    assert statistics(workload, {"seed": 3, "duration": 5.0, "weights": None}) == {
+        "total_requests": 3,
+        "total_nodes": 7,
+        "requested_duration_minutes": 5.0,
+        "realised_duration_minutes": 4.0,
+        "requested_rate_per_minute": 0.6,
+        "realised_rate_per_minute": 0.5,
+        "workflows": {"illustrate": {"requests": 2, "percent": 66.67}, "debate": {"requests": 1, "percent": 33.33}},
+        "estimated_gpu_hours": {
+            "total": 0.135,
+            "by_model": {"llm": 0.025, "big": 0.1, "painter": 0.01},
+            "by_model_type": {"llm": 0.125, "image_generation": 0.01},
+        },
+        "base_model_usage": {"llm": 5, "painter": 2},
+        "generation": {
+            "gsched_version": "0.1.0",
+            "seed": 3,
+            "duration": 5.0,
+            "weights": None,
+            "first_timestamp": "1970-01-01T00:00:00.000000",
+            "last_timestamp": "1970-01-01T00:04:00.000000",
+        },
+    }
+
+
+def test_statistics_of_one_request_have_no_rate():
+    figures = statistics(generate(single(replace(PAINTER, type="")), 1, seed=1), {"duration": 20})
+    assert figures["realised_rate_per_minute"] is None
+    assert list(figures["estimated_gpu_hours"]["by_model_type"]) == ["unspecified"]
+
+
+def problem(**arguments: Any) -> str:
+    """Return the one line that says what is wrong with the arguments."""
+    with pytest.raises(InputError) as caught:
+        generate(**{"config": CONFIG, "seed": 1, **arguments})
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"requests": 0}, "requests: must be at least 1, not 0"),
+        ({"requests": -5}, "requests: must be at least 1, not -5"),
+        ({"duration": 0}, "duration: must be a positive number of minutes"),
+        ({"duration": float("nan")}, "duration: must be a positive number"),
+        ({"duration": float("inf")}, "duration: must be a positive number"),
+        ({"duration": 1e15}, "start: arrivals must lie between the years 1678 and 2262"),
+        ({"start": "1600-01-01"}, "start: arrivals must lie"),
+        ({"start": "tomorrow"}, "start: 'tomorrow' is not a date and time; for example"),
+        ({"seed": -1}, "seed: must not be negative"),
+        ({"arrivals": "bursty"}, "arrivals: 'bursty' is not an arrival process; choose one of poisson, uniform, gamma"),
+        ({"burstiness": 2.0}, "burstiness: 2.0 has no effect on poisson arrivals"),
+        ({"burstiness": 0.0, "arrivals": "gamma"}, "burstiness: must be between 0.001 and 1000"),
+        ({"burstiness": float("nan"), "arrivals": "gamma"}, "burstiness: must be between"),
+        ({"profile": ()}, "profile: must begin at minute 0"),
+        ({"profile": ((1, 1),)}, "profile: must begin at minute 0"),
+        ({"profile": ((0, 1), (20, 2))}, "profile: minutes must ascend and stay below the duration (20 minutes)"),
+        ({"profile": ((0, 1), (5, 2), (5, 1))}, "profile: minutes must ascend"),
+        ({"profile": ((0, -1), (5, 2))}, "profile: rates must not be negative"),
+        ({"profile": ((0, 0),)}, "profile: rates must not be negative and not all zero"),
+        ({"profile": ((0, float("nan")),)}, "profile: rates must not be"),
+        ({"weights": {"nope": 1.0}}, "weights: no such workflow: 'nope'; the config has illustrate, debate"),
+        ({"weights": {"debate": -1.0}}, "weights: debate: must be a number that is not negative"),
+        ({"weights": {"debate": float("inf")}}, "weights: debate: must be a number"),
+        ({"weights": {"debate": 0.0, "illustrate": 0.0}}, "weights: no workflow has a weight above 0"),
+        (
+            {"config": single(LLM, "colour")},
+            "config: workflows.flow.nodes.node: no values are known for the config option",
+        ),
+        ({"config": single(replace(LLM, config={"width": []}), "width")}, "list them under models.llm.config.width"),
+        ({"config": single(replace(LLM, token_mean=None))}, "model llm has no execution time profile; add tokens_per"),
+        ({"config": Config({}, {})}, "config: workflows: there are none"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    assert message in problem(**arguments)
+
+
+def test_every_node_that_cannot_be_drawn_is_named_unless_it_never_comes():
+    blank = replace(PAINTER, inference_time_mean=None)
+    config = Config({**CONFIG.models, "painter": blank, "llm": replace(LLM, token_mean=None)}, CONFIG.workflows)
+    with pytest.raises(InputError) as caught:
+        generate(config, seed=1, weights={"illustrate": 0})
+    places = [problem.place for problem in caught.value.problems]
+    assert places == ["workflows.debate.nodes.merge", "workflows.debate.nodes.con"]
+
+
+@pytest.mark.parametrize("text", ["", "0", "0:1,", "0:1:2", "a:b", "0=1"])
+def test_malformed_profiles_are_refused(text):
+    with pytest.raises(InputError, match="is not a list of MINUTE:RATE"):
+        parse_profile(text)
+
+
+@pytest.mark.parametrize("text", ["", "a", "a=", "a=b", "a=1,", "a:1", "a=1,a=2"])
+def test_malformed_weights_are_refused(text):
+    with pytest.raises(InputError, match=r"^weights: .*is not a list of WORKFLOW=WEIGHT|names a workflow twice"):
+        parse_weights(text)
+
+
+def test_weights_are_read():
+    assert parse_weights("a=3, b c=0.5,d=e=1") == {"a": 3.0, "b c": 0.5, "d=e": 1.0}
