@@ -1,0 +1,90 @@
+"""The benchmarks run, and the peers that gsched is measured against solve the same problem."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+WITHOUT_CPP = "there is no g++ on this machine: the C++ peer is not tested"
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """The benchmark's modules, imported the way its scripts import each other."""
+    monkeypatch.syspath_prepend(FOLDER)
+    import engine
+    import problem
+    import simpy_lean
+    import simpy_process
+
+    return SimpleNamespace(engine=engine, problem=problem, simpy_lean=simpy_lean, simpy_process=simpy_process)
+
+
+def rows_of(engine):
+    engine.run()
+    return engine.rows()
+
+
+@pytest.fixture(params=[(0.7, 1), (1.5, 2), (1.0, 3)], ids=["stable", "overloaded", "critical"])
+def problem(request, bench):
+    return bench.problem.small_cluster(2000, *request.param)
+
+
+@pytest.fixture
+def expected(bench, problem):
+    return rows_of(bench.engine.gsched_simulate(problem.workload, bench.problem.CLUSTER))
+
+
+@pytest.mark.parametrize("peer", ["simpy_lean", "simpy_process"])
+def test_simpy_gives_the_same_log_bit_for_bit(bench, problem, expected, peer):
+    rows = rows_of(bench.engine.simpy_engine(getattr(bench, peer).simulate, problem))
+    assert len(rows) == 6000
+    assert bench.engine.same(expected, rows)
+
+
+def test_the_bare_engine_gives_the_same_log_bit_for_bit(bench, problem, expected):
+    assert bench.engine.same(expected, rows_of(bench.engine.gsched_engine(problem.workload, bench.problem.CLUSTER)))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason=WITHOUT_CPP)
+def test_cpp_gives_the_same_log_bit_for_bit(bench, problem, expected, tmp_path):
+    with bench.engine.cpp(bench.engine.build_cpp(tmp_path), problem) as engine:
+        assert bench.engine.same(expected, rows_of(engine))
+
+
+def test_a_difference_in_one_bit_is_seen(bench, problem, expected):
+    changed = expected.copy()
+    changed["end"][-1] += 2.0**-30
+    assert not bench.engine.same(expected, changed)
+    assert not bench.engine.same(expected, expected[:-1])
+
+
+def test_without_a_compiler_the_column_is_left_out_and_said_so(bench, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(bench.engine.shutil, "which", lambda _: None)
+    assert bench.engine.build_cpp(tmp_path) is None
+    assert "no g++" in capsys.readouterr().err
+    case = bench.engine.small_case(50, "stable", 1, None, {})
+    assert case.engines == ["gsched", "gsched simulate", "SimPy lean", "SimPy ordinary"]
+
+
+def test_engines_that_would_take_too_long_are_left_out(bench):
+    case = bench.engine.small_case(50, "stable", 1, None, {"SimPy lean": 1.0})
+    assert case.engines == ["gsched", "gsched simulate", "SimPy ordinary"]
+
+
+def test_quick_run_measures_every_engine(bench):
+    done = subprocess.run(
+        [sys.executable, FOLDER / "engine.py", "--quick", "--json"], capture_output=True, text=True, check=True
+    )
+    cases = json.loads(done.stdout)["cases"]
+    peers = {"SimPy lean", "SimPy ordinary"} | ({"C++"} if shutil.which("g++") else set())
+    for case in cases:
+        small = case["cluster"] == bench.engine.SMALL
+        identical = {timing["engine"]: timing["identical"] for timing in case["timings"]}
+        assert identical == dict.fromkeys({"gsched", "gsched simulate"} | (peers if small else set()), small or None)
+    assert len(cases) == 6
