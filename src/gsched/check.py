@@ -1,0 +1,112 @@
+"""The checker: says whether a schedule obeys the rules of the simulated world, whoever made it.
+
+It restates the rules in its own words and shares no code with the engine. Times may be off by 1e-6 s plus 1e-9 of the
+row's `end_time`, totals by 1e-6 plus 1e-9 of their value; what is tied within that is not out of order. Rows count
+from 0, as in the log.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from gsched.check_facts import TOTALS, Facts
+from gsched.check_rules import NEEDS, RULES, Problem, has
+from gsched.cluster import Cluster
+from gsched.log import Log
+from gsched.workload import Mode, Workload
+
+EXAMPLES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A rule broken in one way, `count` times.
+
+    Args:
+        rule: name of the rule, one of `Report.rules_checked`.
+        message: what is wrong, with the place of the first few examples.
+        rows: the rows of those examples; none where no row is to blame, as for a missing node or a wrong total.
+        count: how often the rule is broken in this way.
+    """
+
+    rule: str
+    message: str
+    rows: tuple[int, ...] = ()
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a check found, and how far it could look.
+
+    Args:
+        violations: every way in which a rule is broken.
+        unchecked: a sentence for everything that could not be checked.
+        rules_checked: names of the rules that were checked.
+    """
+
+    violations: tuple[Violation, ...]
+    unchecked: tuple[str, ...]
+    rules_checked: tuple[str, ...]
+
+    @property
+    def valid(self) -> bool:
+        """Whether no rule is broken, as far as could be checked."""
+        return not self.violations
+
+
+def check(
+    log: Log, workload: Workload | None = None, cluster: Cluster | None = None, mode: Mode | None = None
+) -> Report:
+    """Check a log against every rule that the given knowledge allows.
+
+    Args:
+        log: the schedule.
+        workload: what should have been executed; without it, only what the log itself shows is checked.
+        cluster: by default the one in the log's summary.
+        mode: how requests arrive; by default the one in the log's summary.
+    """
+    violations: list[Violation] = []
+    if cluster is None:
+        try:
+            cluster = log.cluster
+        except (TypeError, ValueError) as error:
+            violations.append(Violation("summary", f"the summary does not describe a cluster: {error}"))
+    stated = log.summary.get("mode")
+    if stated not in ("offline", "online", None):
+        violations.append(Violation("summary", f"mode is {stated!r}, neither 'offline' nor 'online'"))
+        stated = None
+    facts = Facts(log, workload, cluster, mode or stated)
+    checked, unchecked = [], list(_caveats(facts))
+    with np.errstate(invalid="ignore", over="ignore"):
+        for rule in RULES:
+            if lacking := [NEEDS[need] for need in rule.needs if not has(facts, need)]:
+                unchecked.append(f"Not checked: {rule.claim}, as {' and '.join(lacking)}.")
+                continue
+            checked.append(rule.name)
+            violations += [_violation(rule.name, found, facts) for found in rule.problems(facts) if len(found.items)]
+        unseen = [name for name in TOTALS if log.summary.get(name) is not None and name not in facts.totals]
+    if unseen:
+        unchecked.append(f"Not checked: {', '.join(unseen)} of the summary, as too little is known.")
+    return Report(tuple(violations), tuple(unchecked), tuple(checked))
+
+
+def _caveats(facts: Facts) -> Iterator[str]:
+    if facts.log.gpu_ids is None and facts.workload is not None:
+        yield "The log has no gpu_ids: gangs were taken to be as many GPUs as the model requires, from gpu_id on."
+    elif facts.log.gpu_ids is None:
+        yield "The log has no gpu_ids: only the first GPU of each gang was checked for overlap."
+    if facts.log.switch_time is None:
+        yield "The log has no switch_time: GPUs were taken to be occupied from start_time on."
+
+
+def _violation(rule: str, problem: Problem, facts: Facts) -> Violation:
+    shown = [int(item) for item in problem.items[:EXAMPLES]]
+    texts = [problem.describe(item) for item in shown]
+    if problem.in_rows:
+        texts = [f"{facts.place(item)}: {text}" for item, text in zip(shown, texts, strict=True)]
+    count = len(problem.items)
+    more = f"; and {count - len(shown):,} more" if count > len(shown) else ""
+    what = f"{problem.what}: " if problem.what else ""
+    return Violation(rule, f"{what}{'; '.join(texts)}{more}", tuple(shown) if problem.in_rows else (), count)

@@ -1,0 +1,330 @@
+"""What the checker's rules look at: the rows of a log, matched with the workload and put in order on each GPU.
+
+Nothing here is shared with the engine; every number is worked out anew from the log, the workload and the cluster.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gsched.cluster import Cluster
+from gsched.log import Gangs, Labels, Log
+from gsched.workload import Floats, Longs, Mode, Workload
+
+ABSOLUTE = 1e-6  # seconds
+RELATIVE = 1e-9
+TOTALS = (
+    *("total_requests", "completed_requests", "total_nodes_executed", "makespan"),
+    *("total_switch_time", "total_model_switches", "total_model_loads"),
+    *("average_request_time", "median_request_time", "p99_request_time", "min_request_time", "max_request_time"),
+    "average_waiting_time",
+)
+Bools = npt.NDArray[np.bool_]
+Array = npt.NDArray[Any]
+
+
+class Lanes(NamedTuple):
+    """The occupations of GPUs, GPU by GPU and for each in the order of time; `follows[i]`: on the same GPU as i - 1."""
+
+    gpu: Array
+    row: Longs
+    follows: Bools
+
+
+class Replay(NamedTuple):
+    """What following the labels of the GPUs says of each row: shape (n,)."""
+
+    replaces: Bools  # at least one GPU of the gang held something else
+    fills: Bools  # at least one GPU of the gang had never held anything
+    cost: Floats | None  # seconds of loading, NaN where unknown; None without a workload or a cluster
+
+
+class Facts:
+    """A log of n rows, and what is known about it; what is not known is None, and each value is computed at most once.
+
+    Args:
+        log: the rows.
+        workload: what should have been executed.
+        cluster: where.
+        mode: how requests arrive.
+    """
+
+    def __init__(self, log: Log, workload: Workload | None, cluster: Cluster | None, mode: Mode | None) -> None:
+        self.log, self.workload, self.cluster, self.mode = log, workload, cluster, mode
+
+    @cached_property
+    def begin(self) -> Floats:
+        """When the gang of each row becomes occupied: when loading begins, or the start in a log without loading."""
+        return self.log.start_time if self.log.switch_time is None else self.log.start_time - self.log.switch_time
+
+    @cached_property
+    def executed(self) -> Floats:
+        """For how long each row executes."""
+        return self.log.end_time - self.log.start_time
+
+    def place(self, row: int) -> str:
+        """Return where a row is, as messages say it."""
+        request, node = self.log.request_id, self.log.node_id
+        return f"row {row} (request {request.values[request.codes[row]]}, node {node.values[node.codes[row]]})"
+
+    def tolerance(self, rows: Longs) -> Floats:
+        """Return by how many seconds times of these rows may be off."""
+        slack: Floats = ABSOLUTE + RELATIVE * np.abs(self.log.end_time[rows])
+        return slack
+
+    def exceeds(self, a: Floats, b: Floats, *, either_way: bool = False) -> Longs:
+        """Return the rows in which a > b (or a != b) by more than the tolerance; NaN is never more."""
+        excess = np.subtract(a, b)
+        if either_way:
+            np.abs(excess, out=excess)
+        if excess.max(initial=0.0) <= ABSOLUTE:
+            return np.zeros(0, np.int64)
+        rows = np.flatnonzero(excess > ABSOLUTE)
+        return rows[excess[rows] > self.tolerance(rows)]
+
+    # -- matching rows with the workload; only where there is one
+
+    @cached_property
+    def row_request(self) -> Array:
+        """Position in the workload of each row's request, -1 where the workload has no such request."""
+        return matched(self.log.request_id, self._workload.request_ids)
+
+    @cached_property
+    def node(self) -> Longs:
+        """Position of each row's node in the workload, -1 where the workload has no such node."""
+        workload = self._workload
+        codes, values = unique_codes(self.log.node_id)
+        code_of = {text: code for code, text in enumerate(values)}
+        start = workload.template_start
+        template_code = np.array([code_of.get(n.id, -1) for w in workload.workflows for n in w.nodes], np.int64)
+        flow = np.repeat(np.arange(len(workload.workflows)), np.diff(start))
+        keys = np.where(template_code >= 0, flow * len(values) + template_code, -1)
+        order = np.argsort(keys, kind="stable")
+        request = np.maximum(self.row_request, 0)
+        if not (workload.request_count and values):
+            return np.full(len(self.log), -1)
+        wanted = workload.workflow.astype(np.int64)[request] * len(values) + codes
+        slot = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
+        node = workload.first_node[request] + (slot - start[flow[slot]])
+        node[(keys[slot] != wanted) | (self.row_request < 0)] = -1
+        return node
+
+    @cached_property
+    def known(self) -> Bools:
+        """Whether each row's node is in the workload."""
+        return self.node >= 0
+
+    @cached_property
+    def ran(self) -> Bools:
+        """Whether each node of the workload was executed at all: shape (N,)."""
+        ran = np.zeros(self._workload.node_count, np.bool_)
+        ran[self.node[self.known]] = True
+        return ran
+
+    @cached_property
+    def repeated(self) -> Longs:
+        """The rows that execute a node which an earlier row executes."""
+        if self.workload is not None:
+            key = self.node
+            if self.known.all() and len(self.ran) == len(key) and self.ran.all():
+                return np.zeros(0, np.int64)
+        else:
+            codes, values = unique_codes(self.log.node_id)
+            key = unique_codes(self.log.request_id)[0].astype(np.int64) * len(values) + codes
+        order = np.argsort(key, kind="stable")
+        again = order[1:][key[order[1:]] == key[order[:-1]]]
+        return np.sort(again[key[again] >= 0])
+
+    def of_node(self, values: Array, fill: float = np.nan) -> Array:
+        """Return each row's value of a column over the workload's nodes, `fill` where the node is unknown."""
+        if self.known.all():
+            return values[self.node]
+        result = np.full(len(self.log), fill, values.dtype)
+        result[self.known] = values[self.node[self.known]]
+        return result
+
+    @cached_property
+    def end(self) -> Floats:
+        """When each node of the workload ended, NaN where it never ran: shape (N,)."""
+        end = np.full(self._workload.node_count, np.nan)
+        end[self.node[self.known]] = self.log.end_time[self.known]
+        return end
+
+    @cached_property
+    def request_arrival(self) -> Floats | None:
+        """When each request of the workload arrives: shape (R,)."""
+        return None if self.workload is None or self.mode is None else self.workload.arrival(self.mode)
+
+    @cached_property
+    def arrival(self) -> Floats | None:
+        """When the request of each node of the workload arrives: shape (N,)."""
+        if self.request_arrival is None:
+            return None
+        return np.repeat(self.request_arrival, np.diff(self._workload.first_node))
+
+    @cached_property
+    def parents_end(self) -> Floats:
+        """When the last parent of each node ended, 0 without parents, NaN if one never ran: shape (N,)."""
+        workload = self._workload
+        edges = [sorted(set(flow.edges)) for flow in workload.workflows]
+        count = np.array([len(pairs) for pairs in edges], np.int64)
+        parent, child = np.array([pair for pairs in edges for pair in pairs], np.int64).reshape(-1, 2).T
+        per_request = count[workload.workflow]
+        ends = np.cumsum(per_request)
+        edge = np.arange(per_request.sum())
+        edge += np.repeat((np.cumsum(count) - count)[workload.workflow] - (ends - per_request), per_request)
+        first = np.repeat(workload.first_node[:-1], per_request)
+        latest = np.zeros(workload.node_count)
+        np.maximum.at(latest, first + child[edge], self.end[first + parent[edge]])
+        return latest
+
+    @cached_property
+    def ready(self) -> Floats | None:
+        """When each node became ready, NaN if a parent never ran: shape (N,)."""
+        return None if self.arrival is None else np.maximum(self.parents_end, self.arrival)
+
+    @property
+    def _workload(self) -> Workload:
+        assert self.workload is not None
+        return self.workload
+
+    # -- models and GPUs
+
+    @cached_property
+    def model(self) -> Array:
+        """Number of each row's model: its position in the workload, -1 if unknown there; without one, any number."""
+        if self.workload is None:
+            return unique_codes(self.log.model_name)[0]
+        return matched(self.log.model_name, list(self.workload.config.models))
+
+    @cached_property
+    def gangs(self) -> Gangs | None:
+        """The GPUs of each row; in a log without them, those that the model requires, beginning at `gpu_id`."""
+        if self.log.gpu_ids is not None or self.workload is None:
+            return self.log.gpu_ids
+        size = np.array([*(model.gpus_required for model in self.workload.models), 1], np.int32)
+        return Gangs.consecutive(self.log.gpu_id, size[self.model])
+
+    @cached_property
+    def entry_row(self) -> Longs:
+        """Row of each GPU in `seen.gpus`."""
+        return np.repeat(np.arange(len(self.log)), self.seen.sizes)
+
+    @cached_property
+    def seen(self) -> Gangs:
+        """The gangs, or their first GPUs alone where no more is known."""
+        return self.gangs or Gangs(np.arange(len(self.log) + 1), self.log.gpu_id)
+
+    @cached_property
+    def lanes(self) -> Lanes:
+        """The occupations in the order of time.
+
+        The rows of a log are in the order of the decisions, which is the order on each GPU too; this also orders
+        occupations of no length that are tied with their neighbours. Only where that order cannot be, rows are put
+        in the order of the middle of their occupations, which rounding of the ends does not change.
+        """
+        lanes = self._by_gpu(np.arange(len(self.entry_row)))
+        if not self.overlaps(lanes).size:
+            return lanes
+        middle = self.begin + self.log.end_time
+        return self._by_gpu(np.argsort(middle[self.entry_row], kind="stable"))
+
+    def _by_gpu(self, order: Longs) -> Lanes:
+        gpu = self.seen.gpus[order]
+        small = gpu.size and gpu.min() >= 0 and gpu.max() < 2**16
+        order = order[np.argsort(gpu.astype(np.uint16) if small else gpu, kind="stable")]  # 16 bits: a radix sort
+        gpu = self.seen.gpus[order]
+        follows = np.zeros(len(gpu), np.bool_)
+        np.equal(gpu[1:], gpu[:-1], out=follows[1:])
+        return Lanes(gpu, self.entry_row[order], follows)
+
+    def overlaps(self, lanes: Lanes) -> Longs:
+        """Return the positions in `lanes` of occupations that begin before the one before them on the GPU has ended."""
+        begin, end = self.begin[lanes.row], self.log.end_time[lanes.row]
+        early = 1 + np.flatnonzero((begin[1:] < end[:-1] - ABSOLUTE) & lanes.follows[1:])
+        return early[begin[early] < end[early - 1] - self.tolerance(lanes.row[early])]
+
+    @cached_property
+    def replay(self) -> Replay:
+        """Labels followed from empty GPUs on. A label is the model and the first GPU of the gang."""
+        lanes, rows = self.lanes, len(self.log)
+        label = (self.model.astype(np.int64) << 32) + self.log.gpu_id
+        held = label[lanes.row]
+        same = np.zeros(len(held), np.bool_)
+        np.equal(held[1:], held[:-1], out=same[1:])
+        replaced = np.flatnonzero(lanes.follows & ~same)
+        filled = np.flatnonzero(~lanes.follows)
+        replaces, fills = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
+        replaces[lanes.row[replaced]] = True
+        fills[lanes.row[filled]] = True
+        return Replay(replaces, fills, self._cost(lanes.row[replaced - 1], lanes.row[replaced], lanes.row[filled]))
+
+    def _cost(self, evicted: Longs, replacing: Longs, filling: Longs) -> Floats | None:
+        """Return the seconds of loading of each row: of its slowest GPU."""
+        if self.workload is None or self.cluster is None:
+            return None
+        models, cluster = self.workload.models, self.cluster
+        memory = np.array([*(model.memory_gb for model in models), np.nan])
+        fresh = memory / cluster.pcie_bandwidth + cluster.switch_overhead
+        given = [model.load_time_seconds for model in models]
+        load = np.where([seconds is None for seconds in (*given, None)], fresh, [*(s or 0.0 for s in given), 0.0])
+        cost = np.zeros(len(self.log))
+        swapped = memory[self.model[evicted]] + memory[self.model[replacing]]
+        np.maximum.at(cost, replacing, swapped / cluster.pcie_bandwidth + cluster.switch_overhead)
+        np.maximum.at(cost, filling, load[self.model[filling]])
+        return cost
+
+    # -- totals
+
+    @cached_property
+    def totals(self) -> dict[str, float]:
+        """The fields of `TOTALS` that can be told."""
+        log = self.log
+        totals: dict[str, float] = {"total_nodes_executed": len(log), "makespan": float(log.end_time.max(initial=0.0))}
+        if log.switch_time is not None:
+            totals["total_switch_time"] = float(log.switch_time.sum())
+        if log.waiting_time is not None and len(log):
+            totals["average_waiting_time"] = float(log.waiting_time.mean())
+        if self.gangs is not None:
+            totals["total_model_switches"] = int(np.count_nonzero(self.replay.replaces))
+            totals["total_model_loads"] = int(np.count_nonzero(self.replay.fills & ~self.replay.replaces))
+        return totals | self._request_totals()
+
+    def _request_totals(self) -> dict[str, float]:
+        if self.workload is None:
+            return {}
+        first = self.workload.first_node[:-1]
+        complete = np.logical_and.reduceat(self.ran, first) if len(first) else np.zeros(0, np.bool_)
+        counts: dict[str, float] = {"total_requests": len(first), "completed_requests": int(np.count_nonzero(complete))}
+        if self.request_arrival is None or not complete.any():
+            return counts
+        took = (np.maximum.reduceat(self.end, first) - self.request_arrival)[complete]
+        median, p99 = np.percentile(took, [50, 99])
+        return counts | {
+            "average_request_time": float(took.mean()),
+            "median_request_time": float(median),
+            "p99_request_time": float(p99),
+            "min_request_time": float(took.min()),
+            "max_request_time": float(took.max()),
+        }
+
+
+def unique_codes(labels: Labels) -> tuple[Array, Sequence[str]]:
+    """Return the codes and values of a column such that equal texts have equal codes."""
+    position: dict[str, int] = {}
+    renamed = [position.setdefault(text, len(position)) for text in labels.values]
+    if len(position) == len(renamed):
+        return labels.codes, labels.values
+    return np.array(renamed, np.int32)[labels.codes], list(position)
+
+
+def matched(labels: Labels, names: Sequence[str]) -> Array:
+    """Return the position in `names` of each row's text, -1 where it is not there."""
+    if labels.values is names or list(labels.values) == list(names):
+        return labels.codes
+    position = {name: i for i, name in enumerate(names)}
+    found = np.fromiter((position.get(text, -1) for text in labels.values), np.int32, len(labels.values))
+    return found[labels.codes]
