@@ -8,7 +8,22 @@ the queries, whose cost does not grow with the backlog. All of it runs interpret
 
 from gsched.heap import before, heap_pop, heap_push
 from gsched.jit import kernel, lowest_bit
-from gsched.state import FINISHED, FRESH, IDLE, LOAD, NONE, READY, STARTED, SWITCH, VERSION, WARM, WORD, WORDS, Core, Gpus
+from gsched.state import (
+    FINISHED,
+    FRESH,
+    IDLE,
+    LOAD,
+    NONE,
+    READY,
+    STARTED,
+    SWITCH,
+    VERSION,
+    WARM,
+    WORD,
+    WORDS,
+    Core,
+    Gpus,
+)
 
 WAIT = (NONE, NONE)  # a policy's decision to start nothing now
 FULL = (1 << WORD) - 1

@@ -22,16 +22,17 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
         raise InputError.one(path, "", f"cannot be written ({error.strerror})", "choose another folder") from error
+    temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
     except OSError as error:
-        os.unlink(name)
+        temporary.unlink()
         raise InputError.one(path, "", f"cannot be written ({error.strerror})", "choose another place") from error
     except BaseException:
-        os.unlink(name)
+        temporary.unlink()
         raise
 
 

@@ -43,11 +43,12 @@ def compiled(function: Function) -> Function:
     """
     import numba
 
+    njit: Any = numba.njit
     _register_kernels(len(_kernels))
     config: Any = numba.config
     directory, config.CACHE_DIR = config.CACHE_DIR, str(_cache_directory())
     try:
-        machine_code: Function = numba.njit(cache=True, error_model="numpy", **_OPTIONS)(function)
+        machine_code: Function = njit(cache=True, error_model="numpy", **_OPTIONS)(function)
     finally:
         config.CACHE_DIR = directory
     return machine_code

@@ -14,7 +14,7 @@ from gsched.jit import as_lists, compiled, kernel
 from gsched.log import Gangs, Labels, Log
 from gsched.metrics import summarize
 from gsched.policies import Policy, find_policy
-from gsched.state import FINISHED, FRESH, LOAD, NONE, STARTED, SWITCH, Core, gang_starts, new_core
+from gsched.state import FINISHED, FRESH, LOAD, NONE, STARTED, SWITCH, Core, Rows, gang_starts, new_core
 from gsched.workload import Mode, Workload
 
 COMPILE_FROM = 50_000  # nodes; below, interpreting is over before compiled code is loaded
@@ -104,7 +104,9 @@ def require_fit(workload: Workload, cluster: Cluster) -> None:
     """Raise an `InputError` that lists the models in use for which the cluster has no gang."""
     used = np.unique(workload.model).tolist()
     problems = [
-        Problem("", f"model {model.id}", f"needs {model.gpus_required} GPUs, the cluster has {cluster.gpus}", "add GPUs")
+        Problem(
+            "", f"model {model.id}", f"needs {model.gpus_required} GPUs, the cluster has {cluster.gpus}", "add GPUs"
+        )
         for model in (workload.models[i] for i in used)
         if not gang_starts(cluster, model.gpus_required)
     ]
@@ -196,9 +198,8 @@ def _complaint(outcome: int, workload: Workload, core: Core, policy: Policy) -> 
 
 def _as_arrays(state: Core, like: Core) -> Core:
     """Return the columns that the log needs as arrays of their types again."""
-    rows = like.rows._make(
-        np.array(column, array.dtype) for column, array in zip(state.rows, like.rows, strict=True)
-    )
+    columns = zip(state.rows, like.rows, strict=True)
+    rows = Rows(*(np.array(column, array.dtype) for column, array in columns))
     return like._replace(rows=rows, ready_time=np.array(state.ready_time))
 
 

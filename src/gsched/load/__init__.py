@@ -1,0 +1,79 @@
+"""Workloads from files and to files."""
+
+from pathlib import Path
+
+from gsched.errors import InputError, Problem
+from gsched.load.config import load_config
+from gsched.load.documents import Document
+from gsched.load.parquet import read_parquet
+from gsched.load.requests import read_requests
+from gsched.load.save import save_requests
+from gsched.workload import Config, Workload
+
+__all__ = ["load_config", "load_requests", "load_workload", "save_requests"]
+
+
+def load_workload(
+    config_path: Path, requests_path: Path, *, details: bool = False, warnings: list[Problem] | None = None
+) -> Workload:
+    """Return the workload of a configuration and a file of requests (YAML, JSON, JSON Lines or Parquet).
+
+    Args:
+        config_path: models and workflows.
+        requests_path: requests for them.
+        details: whether to keep what does not matter to scheduling (prompts and such).
+        warnings: gets what gsched worked around.
+
+    Raises:
+        InputError: a file is not valid; every problem of both is listed.
+    """
+    problems: list[Problem] = []
+    config: Config | None = None
+    found: list[Problem] = [] if warnings is None else warnings
+    try:
+        config = load_config(config_path, found)
+    except InputError as error:
+        problems.extend(error.problems)
+    try:
+        workload = load_requests(requests_path, config, details=details, warnings=found)
+    except InputError as error:
+        problems.extend(error.problems)
+    if problems or workload is None:
+        raise InputError(problems)
+    found.extend(_missing_load_times(config_path, workload))
+    return workload
+
+
+def load_requests(
+    path: Path, config: Config | None, *, details: bool = False, warnings: list[Problem] | None = None
+) -> Workload | None:
+    """Return the workload of a file of requests; None without a config, for which only the outline is checked.
+
+    Raises:
+        InputError: the file is not valid; every problem of it is listed.
+    """
+    if path.suffix == ".parquet":
+        found = read_parquet(path, config, details=details)
+        if isinstance(found, Workload):
+            return found
+        problems, workload = found, None
+    else:
+        document = Document(path)
+        workload = read_requests(document, config, details=details)
+        problems = document.problems()
+    if any(problem.severity == "error" for problem in problems):
+        raise InputError(problems)
+    if warnings is not None:
+        warnings.extend(problems)
+    return workload
+
+
+def _missing_load_times(path: Path, workload: Workload) -> list[Problem]:
+    """Return a warning for each model in use whose load time has to be derived."""
+    used = sorted(set(workload.template_model.tolist()))
+    message = "is missing, so a first load takes memory_gb / pcie_bandwidth + switch_overhead"
+    return [
+        Problem(str(path), f"models.{model.id}.load_time_seconds", message, "add it if you know it", "warning")
+        for model in (workload.models[i] for i in used)
+        if model.load_time_seconds is None
+    ]

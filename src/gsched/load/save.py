@@ -1,0 +1,82 @@
+"""Requests to files of every format."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+import yaml
+
+from gsched.errors import InputError
+from gsched.files import whole_file
+from gsched.load.documents import TEXT_SUFFIXES
+from gsched.load.parquet import write_parquet
+from gsched.workload import Longs, Workload
+
+_CHUNK = 500
+
+
+def save_requests(workload: Workload, path: Path) -> None:
+    """Write the requests of a workload, in the format of the path's suffix.
+
+    Raises:
+        InputError: the suffix is unknown or the file cannot be written.
+    """
+    writers = {".json": _write_json, ".jsonl": _write_lines, ".parquet": write_parquet}
+    writers |= {".yaml": _write_yaml, ".yml": _write_yaml}
+    if path.suffix not in writers:
+        known = ", ".join((*TEXT_SUFFIXES, ".parquet"))
+        raise InputError.one(path, "", f"has an unknown suffix {path.suffix!r}", f"use {known}")
+    with whole_file(path) as file:
+        writers[path.suffix](workload, file)
+
+
+def timestamp_texts(timestamp: Longs) -> list[str]:
+    """Return timestamps as ISO 8601 texts, to the microsecond where that is exact."""
+    unit: Literal["ns", "us"] = "ns" if (timestamp % 1000).any() else "us"
+    texts: list[str] = np.datetime_as_string(timestamp.view("datetime64[ns]"), unit=unit).tolist()
+    return texts
+
+
+def _rows(workload: Workload) -> Iterator[dict[str, Any]]:
+    """Yield the requests as they stand in a text file."""
+    node_ids = [[node.id for node in flow.nodes] for flow in workload.workflows]
+    flow_ids = list(workload.config.workflows)
+    first, seconds = workload.first_node.tolist(), workload.duration.tolist()
+    details = list(workload.details.items())
+    columns = zip(workload.request_ids, timestamp_texts(workload.timestamp), workload.workflow.tolist(), strict=True)
+    for i, (id, timestamp, flow) in enumerate(columns):
+        times = dict(zip(node_ids[flow], seconds[first[i] : first[i + 1]], strict=True))
+        row = {"request_id": id, "timestamp": timestamp, "workflow_id": flow_ids[flow], "node_execution_times": times}
+        yield row | {name: json.loads(str(texts[i])) for name, texts in details}
+
+
+def _write_json(workload: Workload, file: IO[bytes]) -> None:
+    separator = '{\n  "requests": [\n    '
+    for row in _rows(workload):
+        file.write((separator + json.dumps(row, ensure_ascii=False)).encode())
+        separator = ",\n    "
+    file.write(b"\n  ]\n}\n")
+
+
+def _write_lines(workload: Workload, file: IO[bytes]) -> None:
+    for row in _rows(workload):
+        file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+
+
+def _write_yaml(workload: Workload, file: IO[bytes]) -> None:
+    file.write(b"requests:\n")
+    rows: list[dict[str, Any]] = []
+    for row in _rows(workload):
+        rows.append(row)
+        if len(rows) == _CHUNK:
+            file.write(_yaml(rows))
+            rows = []
+    if rows:
+        file.write(_yaml(rows))
+
+
+def _yaml(rows: list[dict[str, Any]]) -> bytes:
+    text: bytes = yaml.dump(rows, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, encoding="utf-8")
+    return text

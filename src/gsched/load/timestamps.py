@@ -1,0 +1,52 @@
+"""Timestamps as nanoseconds since the epoch."""
+
+import math
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+Zone = Literal["zoned", "naive"]
+
+_NAIVE_EPOCH = datetime(1970, 1, 1)
+_ZONED_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_PARTS = re.compile(r"(?P<until>[^.,]*)[.,](?P<fraction>\d+)(?P<zone>\D.*)?", re.DOTALL)
+_FIRST_YEAR, _LAST_YEAR = 1678, 2261  # what 64 bits of nanoseconds can hold
+
+
+def nanoseconds(value: object) -> tuple[int, Zone]:
+    """Return a timestamp in nanoseconds since the epoch, and whether it knew its zone (if not, UTC is assumed).
+
+    Args:
+        value: an ISO 8601 text with up to nine digits of a second's fraction, or seconds since the epoch.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, str):
+        return _from_text(value.strip())
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be an ISO 8601 text or seconds since 1970")
+    if not math.isfinite(value):
+        raise ValueError(f"must be finite, not {value}")
+    if not 0 <= value < 9e9:
+        raise ValueError(f"must be seconds since 1970, not {value}")
+    return round(value * 1e9), "zoned"
+
+
+def _from_text(text: str) -> tuple[int, Zone]:
+    below_microsecond = 0
+    parts = _PARTS.fullmatch(text) if len(text) > 26 else None
+    if parts and len(parts["fraction"]) > 6:
+        digits = parts["fraction"][:9].ljust(9, "0")
+        text = f"{parts['until']}.{digits[:6]}{parts['zone'] or ''}"
+        below_microsecond = int(digits[6:])
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f'"{text}" is no ISO 8601 timestamp') from None
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise ValueError(f'"{text}" lies outside the years {_FIRST_YEAR} to {_LAST_YEAR}')
+    naive = moment.tzinfo is None
+    since = moment - (_NAIVE_EPOCH if naive else _ZONED_EPOCH)
+    return since // _MICROSECOND * 1000 + below_microsecond, "naive" if naive else "zoned"
