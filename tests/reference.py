@@ -183,10 +183,25 @@ class _Engine:
             "total_model_switches": self.switches,
             "total_model_loads": self.loads,
             "total_switch_time": float(sum(task.switch for task in self.started)),
-            "average_request_time": sum(took) / len(took),
-            "median_request_time": float(np.percentile(took, 50)),
-            "p99_request_time": float(np.percentile(took, 99)),
-            "min_request_time": min(took),
-            "max_request_time": max(took),
-            "average_waiting_time": sum(waited) / len(waited),
+            **_figures("request", took),
+            **_figures("waiting", waited),
         }
+
+
+def _figures(what: str, seconds: list[float]) -> dict[str, float]:
+    return {
+        f"average_{what}_time": sum(seconds) / len(seconds),
+        f"median_{what}_time": _quantile(seconds, 0.5),
+        f"p90_{what}_time": _quantile(seconds, 0.9),
+        f"p99_{what}_time": _quantile(seconds, 0.99),
+        f"min_{what}_time": min(seconds),
+        f"max_{what}_time": max(seconds),
+    }
+
+
+def _quantile(seconds: list[float], share: float) -> float:
+    """Linear interpolation between the two nearest ranks."""
+    ordered, rank = sorted(seconds), share * (len(seconds) - 1)
+    below = int(rank)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (rank - below)

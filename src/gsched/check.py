@@ -6,7 +6,8 @@ from 0, as in the log.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 
@@ -67,17 +68,14 @@ def check(
         cluster: by default the one in the log's summary.
         mode: how requests arrive; by default the one in the log's summary.
     """
-    violations: list[Violation] = []
-    if cluster is None:
-        try:
-            cluster = log.cluster
-        except (TypeError, ValueError) as error:
-            violations.append(Violation("summary", f"the summary does not describe a cluster: {error}"))
-    stated = log.summary.get("mode")
-    if stated not in ("offline", "online", None):
-        violations.append(Violation("summary", f"mode is {stated!r}, neither 'offline' nor 'online'"))
-        stated = None
-    facts = Facts(log, workload, cluster, mode or stated)
+    stated, violations = _stated(log)
+    if cluster and stated.cluster:
+        named = [field.name for field in fields(Cluster) if field.name in log.summary]
+        wrong = [name for name in named if getattr(stated.cluster, name) != getattr(cluster, name)]
+        violations += [Violation("summary", f"{name} is not that of the cluster") for name in wrong]
+    if mode and stated.mode and mode != stated.mode:
+        violations.append(Violation("summary", f"mode is {stated.mode!r}, not {mode!r}"))
+    facts = Facts(log, workload, cluster or stated.cluster, mode or stated.mode)
     checked, unchecked = [], list(_caveats(facts))
     with np.errstate(invalid="ignore", over="ignore"):
         for rule in RULES:
@@ -90,6 +88,28 @@ def check(
     if unseen:
         unchecked.append(f"Not checked: {', '.join(unseen)} of the summary, as too little is known.")
     return Report(tuple(violations), tuple(unchecked), tuple(checked))
+
+
+class _Stated(NamedTuple):
+    """What a summary says of the run."""
+
+    cluster: Cluster | None
+    mode: Mode | None
+
+
+def _stated(log: Log) -> tuple[_Stated, list[Violation]]:
+    """Return what the summary says, and where it makes no sense."""
+    wrong, cluster, mode, gpus = [], None, log.summary.get("mode"), log.summary.get("gpus")
+    try:
+        cluster = log.cluster
+    except (TypeError, ValueError) as error:
+        wrong.append(f"the summary does not describe a cluster: {error}")
+    if cluster and gpus != list(range(cluster.gpus)):
+        wrong.append(f"gpus is {gpus!r}, not 0 to {cluster.gpus - 1}")
+    if mode not in ("offline", "online", None):
+        wrong.append(f"mode is {mode!r}, neither 'offline' nor 'online'")
+        mode = None
+    return _Stated(cluster, mode), [Violation("summary", text) for text in wrong]
 
 
 def _caveats(facts: Facts) -> Iterator[str]:

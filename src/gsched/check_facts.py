@@ -16,11 +16,11 @@ from gsched.workload import Floats, Longs, Mode, Workload
 
 ABSOLUTE = 1e-6  # seconds
 RELATIVE = 1e-9
+_FIGURES = ("average", "median", "p90", "p99", "min", "max")
 TOTALS = (
     *("total_requests", "completed_requests", "total_nodes_executed", "makespan"),
     *("total_switch_time", "total_model_switches", "total_model_loads"),
-    *("average_request_time", "median_request_time", "p99_request_time", "min_request_time", "max_request_time"),
-    "average_waiting_time",
+    *(f"{figure}_{what}_time" for what in ("request", "waiting") for figure in _FIGURES),
 )
 Bools = npt.NDArray[np.bool_]
 Array = npt.NDArray[Any]
@@ -167,7 +167,7 @@ class Facts:
 
     @cached_property
     def parents_end(self) -> Floats:
-        """When the last parent of each node ended, 0 without parents, NaN if one never ran: shape (N,)."""
+        """When the last parent of each node ended, -inf without parents, NaN if one never ran: shape (N,)."""
         workload = self._workload
         edges = [sorted(set(flow.edges)) for flow in workload.workflows]
         count = np.array([len(pairs) for pairs in edges], np.int64)
@@ -177,7 +177,7 @@ class Facts:
         edge = np.arange(per_request.sum())
         edge += np.repeat((np.cumsum(count) - count)[workload.workflow] - (ends - per_request), per_request)
         first = np.repeat(workload.first_node[:-1], per_request)
-        latest = np.zeros(workload.node_count)
+        latest = np.full(workload.node_count, -np.inf)
         np.maximum.at(latest, first + child[edge], self.end[first + parent[edge]])
         return latest
 
@@ -286,8 +286,8 @@ class Facts:
         totals: dict[str, float] = {"total_nodes_executed": len(log), "makespan": float(log.end_time.max(initial=0.0))}
         if log.switch_time is not None:
             totals["total_switch_time"] = float(log.switch_time.sum())
-        if log.waiting_time is not None and len(log):
-            totals["average_waiting_time"] = float(log.waiting_time.mean())
+        if log.waiting_time is not None:
+            totals |= _figures("waiting", log.waiting_time)
         if self.gangs is not None:
             totals["total_model_switches"] = int(np.count_nonzero(self.replay.replaces))
             totals["total_model_loads"] = int(np.count_nonzero(self.replay.fills & ~self.replay.replaces))
@@ -299,17 +299,18 @@ class Facts:
         first = self.workload.first_node[:-1]
         complete = np.logical_and.reduceat(self.ran, first) if len(first) else np.zeros(0, np.bool_)
         counts: dict[str, float] = {"total_requests": len(first), "completed_requests": int(np.count_nonzero(complete))}
-        if self.request_arrival is None or not complete.any():
+        if self.request_arrival is None:
             return counts
-        took = (np.maximum.reduceat(self.end, first) - self.request_arrival)[complete]
-        median, p99 = np.percentile(took, [50, 99])
-        return counts | {
-            "average_request_time": float(took.mean()),
-            "median_request_time": float(median),
-            "p99_request_time": float(p99),
-            "min_request_time": float(took.min()),
-            "max_request_time": float(took.max()),
-        }
+        took = (np.maximum.reduceat(self.end, first) if len(first) else self.end) - self.request_arrival
+        return counts | _figures("request", took[complete])
+
+
+def _figures(what: str, seconds: Floats) -> dict[str, float]:
+    """Return the figures of a time that a summary states; none where no row tells them."""
+    if not len(seconds):
+        return {}
+    figures = seconds.mean(), *np.percentile(seconds, [50, 90, 99]), seconds.min(), seconds.max()
+    return {f"{name}_{what}_time": float(value) for name, value in zip(_FIGURES, figures, strict=True)}
 
 
 def unique_codes(labels: Labels) -> tuple[Array, Sequence[str]]:

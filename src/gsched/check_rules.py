@@ -56,7 +56,9 @@ def _times(facts: Facts) -> _Problems:
         column = getattr(facts.log, name)
         if column is not None:
             yield from _sane(name, column)
-    start, end = facts.log.start_time, facts.log.end_time
+    start, end, begin = facts.log.start_time, facts.log.end_time, facts.begin
+    too_early = np.flatnonzero(begin < -ABSOLUTE)
+    yield Problem("begins to load before time 0", too_early, lambda i: f"at {begin[i]}")
     yield Problem("ends before it starts", facts.exceeds(start, end), lambda i: f"{start[i]} to {end[i]}")
 
 
@@ -232,17 +234,29 @@ def _summary(facts: Facts) -> _Problems:
             yield _total(f"{name} is {given!r}, the rows give {expected!r}")
 
 
+_BOUNDS = (
+    ("makespan", "lower_bound", "gap_percent"),
+    ("average_request_time", "mean_latency_lower_bound", "mean_latency_gap_percent"),
+)
+
+
 def _bound(facts: Facts) -> _Problems:
-    bound, gap = facts.log.summary.get("lower_bound"), facts.log.summary.get("gap_percent")
-    makespan = float(facts.log.end_time.max(initial=0.0))
-    if bound is None:
-        return
-    if not _is_number(bound):
-        yield _total(f"lower_bound is {bound!r}, not a number")
-    elif makespan < bound - ABSOLUTE - RELATIVE * abs(bound):
-        yield _total(f"the rows end at {makespan!r}, before the lower bound {bound!r}")
-    elif gap is not None and bound > 0 and not _agrees(gap, 100 * (makespan / bound - 1)):
-        yield _total(f"gap_percent is {gap!r}, the rows give {100 * (makespan / bound - 1)!r}")
+    for total, bound_name, gap_name in _BOUNDS:
+        value, bound = facts.totals.get(total), facts.log.summary.get(bound_name)
+        if value is None or bound is None:
+            continue
+        if not _is_number(bound):
+            yield _total(f"{bound_name} is {bound!r}, not a number")
+        elif value < bound - ABSOLUTE - RELATIVE * abs(bound):
+            yield _total(f"the rows give a {total} of {value!r}, below the {bound_name} of {bound!r}")
+        else:
+            yield from _gap(facts, gap_name, value, bound)
+
+
+def _gap(facts: Facts, name: str, value: float, bound: float) -> _Problems:
+    given = facts.log.summary.get(name)
+    if given is not None and bound > 0 and not _agrees(given, 100 * (value / bound - 1)):
+        yield _total(f"{name} is {given!r}, the rows give {100 * (value / bound - 1)!r}")
 
 
 def _total(text: str) -> Problem:
