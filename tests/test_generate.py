@@ -2,7 +2,9 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gsched.arrivals import draw_arrivals, parse_profile
+from gsched.cli import main
 from gsched.errors import InputError
 from gsched.generate import SHORTEST, USUAL_VALUES, generate, parse_weights, statistics
+from gsched.load import load_workload
 from gsched.workload import Config, Model, Node, Workflow, Workload
 
 LLM = Model("llm", memory_gb=14, type="llm", tokens_per_second=50, token_mean=512, token_std=128)
@@ -167,6 +171,7 @@ def test_golden_example():
 FINGERPRINT = """
 import hashlib, json
 from gsched.generate import generate, statistics
+from gsched.load import load_workload
 from gsched.workload import Config, Model, Node, Workflow
 model = Model("m", 1, token_mean=9, tokens_per_second=2, token_std=3, type="llm")
 flows = {name: Workflow(name, (Node("n", "m", ("x", "y", "z"), (), ("width", "top_k")),)) for name in "abc"}
@@ -219,6 +224,20 @@ def test_nodes_draw_independently_of_each_other():
     first, second = workload.duration.reshape(-1, 2).T
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.02
     assert abs(np.corrcoef(first[:-1], np.diff(workload.timestamp))[0, 1]) < 0.02
+
+
+def test_options_of_one_node_are_drawn_independently():
+    config = single(LLM, "width", "height")
+    drawn = [paint["node"] for paint in columns(generate(config, 9_000, seed=1), "node_configs")]
+    counts = Counter((paint["width"], paint["height"]) for paint in drawn)
+    assert len(counts) == 9
+    assert max(counts.values()) < 1.15 * 1000
+
+
+def test_base_models_are_listed_by_first_use():
+    flow = Workflow("flow", (Node("last", "painter"), Node("first", "big")), ((1, 0),))
+    metadata = columns(generate(Config(CONFIG.models, {"flow": flow}), 1, seed=1), "metadata")
+    assert metadata[0]["base_models_used"] == ["llm", "painter"]
 
 
 def test_workflows_come_as_often_as_weighted():
@@ -322,8 +341,9 @@ def problem(**arguments: Any) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"requests": 0}, "requests: must be at least 1, not 0"),
-        ({"requests": -5}, "requests: must be at least 1, not -5"),
+        ({"requests": 0}, "requests: must be between 1 and 100,000,000, not 0"),
+        ({"requests": -5}, "requests: must be between 1"),
+        ({"requests": 10**12}, "not 1,000,000,000,000"),
         ({"duration": 0}, "duration: must be a positive number of minutes"),
         ({"duration": float("nan")}, "duration: must be a positive number"),
         ({"duration": float("inf")}, "duration: must be a positive number"),
@@ -382,3 +402,164 @@ def test_malformed_weights_are_refused(text):
 
 def test_weights_are_read():
     assert parse_weights("a=3, b c=0.5,d=e=1") == {"a": 3.0, "b c": 0.5, "d=e": 1.0}
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(CONFIG_TEXT))
+    return path
+
+
+CONFIG_TEXT = {
+    "models": {
+        "llm": {"memory_gb": 14, "load_time_seconds": 5, "tokens_per_second": 50, "token_mean": 512, "token_std": 128},
+        "painter": {
+            "memory_gb": 8,
+            "load_time_seconds": 5,
+            "inference_time_mean": 2.0,
+            "config": {"width": [512, 768]},
+        },
+    },
+    "workflows": {
+        "illustrate": {
+            "nodes": [
+                {"id": "write", "model": "llm", "inputs": ["user_prompt"], "outputs": ["prompt"]},
+                {"id": "paint", "model": "painter", "inputs": ["prompt"], "config_options": ["width"]},
+            ],
+            "edges": [{"from": "write", "to": "paint"}],
+        },
+        "write": {"nodes": [{"id": "write", "model": "llm", "inputs": ["user_prompt"], "outputs": ["text"]}]},
+    },
+}
+
+
+def run(*arguments: object) -> int:
+    """Return the exit status of `gsched generate`."""
+    with pytest.raises(SystemExit) as exit_:
+        main(["generate", *map(str, arguments)])
+    return int(exit_.value.code or 0)
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
+
+
+@pytest.mark.parametrize("format_", ["json", "yaml", "jsonl", "parquet"])
+def test_each_format_reads_back_as_it_was_drawn(config_file, tmp_path, format_):
+    out = tmp_path / "out"
+    assert run("--config", config_file, "--num-requests", 40, "--seed", 3, "--format", format_, "--out", out) == 0
+    assert written(out).keys() == {f"generated_requests.{format_}", "generated_stats.json"}
+    read = load_workload(config_file, out / f"generated_requests.{format_}", details=True)
+    drawn = generate(read.config, 40, seed=3)
+    assert list(read.request_ids) == drawn.request_ids
+    for column in ("workflow", "timestamp", "duration"):
+        assert np.array_equal(getattr(read, column), getattr(drawn, column))
+    for name, texts in drawn.details.items():
+        assert [json.loads(str(text)) for text in read.details[name]] == [json.loads(text.as_py()) for text in texts]
+
+
+def test_defaults_are_those_of_the_documentation(config_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("--config", config_file) == 0
+    names = {"generated_requests.json", "generated_requests.yaml", "generated_stats.json"}
+    assert written(tmp_path).keys() == names | {"config.json"}
+    figures = json.loads(Path("generated_stats.json").read_text())
+    generation = figures["generation"]
+    assert figures["total_requests"] == 500
+    assert figures["requested_duration_minutes"] == 20
+    assert generation["arrivals"] == "poisson"
+    assert generation["start"] == "2024-01-01T10:00:00"
+    assert "2024-01-01T10:00:00" <= generation["first_timestamp"] < generation["last_timestamp"] <= "2024-01-01T10:20"
+
+
+def test_a_run_without_a_seed_can_be_repeated(config_file, tmp_path):
+    first, second, again = tmp_path / "first", tmp_path / "second", tmp_path / "again"
+    for folder in (first, second):
+        assert run("--config", config_file, "--num-requests", 9, "--out", folder) == 0
+    seed = json.loads((first / "generated_stats.json").read_text())["generation"]["seed"]
+    assert run("--config", config_file, "--num-requests", 9, "--out", again, "--seed", seed) == 0
+    assert written(first) == written(again)
+    assert written(first) != written(second)
+
+
+def test_files_are_the_same_bytes_in_every_process(config_file, tmp_path):
+    def files(hash_seed: str) -> dict[str, bytes]:
+        out = tmp_path / hash_seed
+        for format_ in ("both", "parquet"):
+            arguments = ["--config", config_file, "--num-requests", 50, "--seed", 1, "--format", format_, "--out", out]
+            command = [sys.executable, "-m", "gsched", "generate", "--quiet", *map(str, arguments)]
+            subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": hash_seed}, check=True)
+        return written(out)
+
+    assert files("1") == files("2")
+    assert len(written(tmp_path / "1")) == 4
+
+
+def test_report_is_plain_text_when_piped(config_file, tmp_path, capsys):
+    arguments = ("--config", config_file, "--num-requests", 4, "--seed", 8, "--weights", "write=0", "--out", tmp_path)
+    assert run(*arguments) == 0
+    text = capsys.readouterr().out
+    assert text.isascii()
+    assert text.startswith("Generated 4 requests of 8 nodes, seed 8\n")
+    assert "illustrate          4   100.0%" in text
+    assert "generated_stats.json" in text
+
+
+def test_json_and_quiet(config_file, tmp_path, capsys):
+    arguments = ("--config", config_file, "--num-requests", 4, "--seed", 8, "--out", tmp_path, "--output-prefix", "a")
+    assert run(*arguments, "--json") == 0
+    assert capsys.readouterr().out == (tmp_path / "a_stats.json").read_text()
+    assert run(*arguments, "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_profile_burstiness_and_weights_reach_the_generator(config_file, tmp_path):
+    arguments = ("--arrivals", "gamma", "--burstiness", 2, "--profile", "0:1,5:4", "--weights", "write=3", "--start")
+    assert (
+        run("--config", config_file, "--seed", 1, "--out", tmp_path, "--format", "json", *arguments, "2025-01-01") == 0
+    )
+    read = load_workload(config_file, tmp_path / "generated_requests.json")
+    options = {"arrivals": "gamma", "burstiness": 2.0, "profile": ((0, 1), (5, 4)), "weights": {"write": 3.0}}
+    drawn = generate(read.config, seed=1, start="2025-01-01", **options)
+    assert np.array_equal(read.timestamp, drawn.timestamp)
+    assert np.array_equal(read.workflow, drawn.workflow)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--num-requests", "0"], "requests: must be between 1 and"),
+        (["--num-requests", "many"], "--num-requests"),
+        (["--duration", "nan"], "duration: must be a positive number of minutes, not nan"),
+        (["--profile", "5"], "profile: '5' is not a list of MINUTE:RATE; for example 0:1,5:4,6:1"),
+        (["--weights", "5"], "weights: '5' is not a list of WORKFLOW=WEIGHT; for example"),
+        (["--weights", "draw=1"], "weights: no such workflow: 'draw'; the config has illustrate, write"),
+        (["--format", "xml"], "xml"),
+        (["--arrivals", "weekly"], "weekly"),
+        (["--start", "now"], "start: 'now' is not a date and time"),
+        (["--config", "nowhere.json"], "nowhere.json: no such file"),
+    ],
+)
+def test_bad_options_end_in_one_line_and_no_file(config_file, tmp_path, capsys, arguments, message):
+    assert run("--config", config_file, "--out", tmp_path / "out", *arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert len(captured.err.splitlines()) == 1
+    assert written(tmp_path / "out") == {}
+
+
+def test_an_unwritable_folder_is_named(config_file, capsys):
+    assert run("--config", config_file, "--out", config_file / "below") == 2
+    captured = capsys.readouterr()
+    assert "cannot be written" in captured.err
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_a_config_that_cannot_be_drawn_from_is_named_by_its_path(config_file, capsys):
+    content = json.loads(config_file.read_text())
+    content["workflows"]["illustrate"]["nodes"][1]["config_options"] = ["colour"]
+    config_file.write_text(json.dumps(content))
+    assert run("--config", config_file) == 2
+    assert f"error: {config_file}: workflows.illustrate.nodes.paint: no values" in capsys.readouterr().err

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 START = "2024-01-01T10:00:00"
 SHORTEST = 0.01  # of `inference_time_mean`: a normal draw below is raised to it, as times are positive
+MOST_REQUESTS = 100_000_000  # nodes are counted in 32 bits
 
 _LAST_NANOSECOND = 2**63 - 1
 
@@ -96,8 +97,9 @@ def _stream(seed: int, *names: str) -> np.random.Generator:
 
 
 def _check_numbers(requests: int, duration: float, seed: int) -> None:
-    if requests < 1:
-        raise InputError.one("requests", "", f"must be at least 1, not {requests}", "ask for more")
+    if not 1 <= requests <= MOST_REQUESTS:
+        message = f"must be between 1 and {MOST_REQUESTS:,}, not {requests:,}"
+        raise InputError.one("requests", "", message, "for example 500")
     if not 0 < duration < math.inf:
         message = f"must be a positive number of minutes, not {duration}"
         raise InputError.one("duration", "", message, "for example 20")
