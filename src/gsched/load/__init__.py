@@ -7,10 +7,10 @@ from gsched.load.config import load_config
 from gsched.load.documents import Document
 from gsched.load.parquet import read_parquet
 from gsched.load.requests import read_requests
-from gsched.load.save import save_requests
+from gsched.load.save import save_config, save_requests
 from gsched.workload import Config, Workload
 
-__all__ = ["load_config", "load_requests", "load_workload", "save_requests"]
+__all__ = ["load_config", "load_requests", "load_workload", "save_config", "save_requests"]
 
 
 def load_workload(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -12,7 +13,7 @@ from gsched.errors import InputError
 from gsched.files import whole_file
 from gsched.load.documents import TEXT_SUFFIXES
 from gsched.load.parquet import write_parquet
-from gsched.workload import Longs, Workload
+from gsched.workload import Config, Longs, Model, Node, Workflow, Workload
 
 _CHUNK = 500
 
@@ -30,6 +31,34 @@ def save_requests(workload: Workload, path: Path) -> None:
         raise InputError.one(path, "", f"has an unknown suffix {path.suffix!r}", f"use {known}")
     with whole_file(path) as file:
         writers[path.suffix](workload, file)
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write models and workflows as JSON; what is at its default is left out.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    content = {
+        "models": {model.id: _fields(model) for model in config.models.values()},
+        "workflows": {flow.id: _workflow(flow) for flow in config.workflows.values()},
+    }
+    with whole_file(path) as file:
+        file.write(json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def _fields(part: Model | Node) -> dict[str, Any]:
+    """Return the fields of a model or node that differ from their defaults."""
+    values = {field.name: getattr(part, field.name) for field in fields(part) if field.name != "id"}
+    defaults = {field.name: field.default for field in fields(part)}
+    return {name: value for name, value in values.items() if value != defaults[name] and value not in ((), {})}
+
+
+def _workflow(flow: Workflow) -> dict[str, Any]:
+    named = {name: value for name, value in (("name", flow.name), ("weight", flow.weight)) if value not in ("", 1.0)}
+    nodes = [{"id": node.id, **_fields(node)} for node in flow.nodes]
+    edges = [{"from": flow.nodes[a].id, "to": flow.nodes[b].id} for a, b in flow.edges]
+    return {**named, "nodes": nodes, "edges": edges}
 
 
 def timestamp_texts(timestamp: Longs) -> list[str]:

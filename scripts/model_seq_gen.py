@@ -1,0 +1,5 @@
+"""Generate a workload: `gsched generate`."""
+
+from gsched.cli.scripts import run
+
+run("generate")

@@ -1,0 +1,74 @@
+"""gsched check."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gsched.cli import options
+from gsched.cli.console import print_problems, print_verdict, stages
+
+if TYPE_CHECKING:
+    from gsched.check import Report
+
+
+def check(
+    log: Annotated[Path, typer.Argument(help="An execution log, JSON or Parquet.", metavar="LOG")],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Models and workflows of the run.", metavar="FILE")
+    ] = None,
+    requests: Annotated[Path | None, typer.Option("--requests", help="Requests of the run.", metavar="FILE")] = None,
+    save_report: Annotated[bool, typer.Option("--save-report", help="Write LOG_check_report.txt beside LOG.")] = False,
+    json: options.Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only PASS or FAIL.")] = False,
+) -> int:
+    """Check an execution log, of gsched or of another tool, against the rules of a schedule.
+
+    With the configuration and the requests, every rule is checked; without them, what the log itself shows. What could
+    not be checked is said. Exit status 1: a rule is broken.
+
+    Example: gsched check baseline_execution_log.json --config examples/pipelines.json --requests
+    examples/pipelines_requests.yaml
+    """
+    from gsched.check import check as check_log
+    from gsched.errors import InputError, Problem
+    from gsched.load import load_workload
+    from gsched.log_files import read_log
+
+    warnings: list[Problem] = []
+    if (config is None) != (requests is None):
+        raise InputError.one("options", "", "--config and --requests belong together", "give both or neither")
+    with stages(quiet=quiet) as progress:
+        progress.stage("Reading")
+        found = read_log(log)
+        workload = load_workload(config, requests, warnings=warnings) if config and requests else None
+        progress.stage(f"Checking {len(found):,} rows")
+        report = check_log(found, workload)
+    print_problems(warnings)
+    if save_report:
+        _save(report, log)
+    if json:
+        _print_json(report)
+    elif quiet:
+        typer.echo("PASS" if report.valid else "FAIL")
+    else:
+        print_verdict(report)
+    return 0 if report.valid else 1
+
+
+def _save(report: "Report", log: Path) -> None:
+    """Write what was found beside the log."""
+    from gsched.files import whole_file
+
+    with whole_file(log.with_name(f"{log.stem}_check_report.txt")) as file:
+        lines = [f"{log.name}: {'valid' if report.valid else 'NOT valid'}"]
+        lines += [f"{violation.rule}: {violation.message}" for violation in report.violations]
+        lines += [*report.unchecked, f"Rules checked: {', '.join(report.rules_checked)}"]
+        file.write(("\n".join(lines) + "\n").encode())
+
+
+def _print_json(report: "Report") -> None:
+    import json
+    from dataclasses import asdict
+
+    typer.echo(json.dumps({"valid": report.valid, **asdict(report)}, indent=2))

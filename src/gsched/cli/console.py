@@ -1,0 +1,86 @@
+"""Where commands print: results to standard output, everything else to standard error."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from gsched.errors import Problem
+
+if TYPE_CHECKING:
+    from gsched.check import Report
+    from rich.console import Console
+
+SHOWN_PROBLEMS = 50
+
+
+def out() -> "Console":
+    """Return the console for results; plain text when piped."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+def err() -> "Console":
+    """Return the console for messages and progress."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_problems(problems: Iterable[Problem]) -> None:
+    """Print problems to standard error, one line each; of very many, the first."""
+    listed = list(problems)
+    for problem in listed[:SHOWN_PROBLEMS]:
+        print(f"{problem.severity}: {problem}".replace("\n", " "), file=sys.stderr)
+    if len(listed) > SHOWN_PROBLEMS:
+        print(f"… and {len(listed) - SHOWN_PROBLEMS} more problems", file=sys.stderr)
+
+
+class Stages:
+    """A progress line on a terminal: the stage of a long command, and how far it is."""
+
+    def __init__(self, *, visible: bool) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=err(), transient=True, disable=not visible)
+        self._task = self._progress.add_task("", total=None)
+
+    def stage(self, name: str) -> None:
+        """Begin a stage whose length is not known."""
+        self._progress.reset(self._task, description=name, total=None)
+
+    def advance(self, done: int, total: int) -> None:
+        """Tell how far the stage is."""
+        self._progress.update(self._task, completed=done, total=total)
+
+    @contextmanager
+    def shown(self) -> Iterator["Stages"]:
+        """Show the line while the block runs."""
+        with self._progress:
+            yield self
+
+
+@contextmanager
+def stages(*, quiet: bool) -> Iterator[Stages]:
+    """Show the stages of a command while the block runs, on a terminal, unless it is to be quiet."""
+    with Stages(visible=not quiet and sys.stderr.isatty()).shown() as shown:
+        yield shown
+
+
+def print_verdict(report: "Report") -> None:
+    """Print what a check found."""
+    from rich.text import Text
+
+    console = out()
+    for violation in report.violations:
+        console.print(Text(f"{violation.rule}: {violation.message}", style="red"))
+    for sentence in report.unchecked:
+        console.print(Text(sentence, style="yellow"))
+    rules = f"{len(report.rules_checked)} rules checked"
+    if report.valid:
+        console.print(Text(f"\nThe schedule is valid ({rules}).", style="bold green"))
+    else:
+        count = sum(violation.count for violation in report.violations)
+        console.print(Text(f"\nThe schedule is NOT valid: {count:,} violations ({rules}).", style="bold red"))

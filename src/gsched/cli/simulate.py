@@ -1,0 +1,122 @@
+"""gsched simulate."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gsched.cli import options
+from gsched.cli.console import out, print_problems, print_verdict, stages
+from gsched.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from gsched.check import Report
+    from gsched.cluster import Cluster
+    from gsched.log import Log
+    from gsched.workload import Workload
+
+
+class Truth(StrEnum):
+    """A boolean as a value."""
+
+    TRUE = "true"
+    FALSE = "false"
+
+
+def simulate(
+    gpus: options.Gpus,
+    config: options.ConfigPath,
+    requests: options.RequestsPath,
+    policy: Annotated[str, typer.Option(help="A built-in policy, or path.py:Class.", metavar="NAME")] = "baseline",
+    mode: options.ModeOption = options.Mode.OFFLINE,
+    gpus_per_server: options.GpusPerServer = None,
+    pcie_bandwidth: options.Bandwidth = 16.0,
+    switch_overhead: options.Overhead = 2.0,
+    log_format: Annotated[
+        options.LogFormat, typer.Option(help="auto: JSON, for 100,000 nodes or more Parquet.")
+    ] = options.LogFormat.AUTO,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Check the schedule against every rule.")] = True,
+    out_dir: options.OutDir = Path(),
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    simulate: Annotated[Truth, typer.Option(hidden=True, case_sensitive=False)] = Truth.FALSE,
+) -> int:
+    """Run a scheduling policy over a workload in virtual time, check the schedule and write its log.
+
+    Writes POLICY_execution_log.json and POLICY_scheduler.log. Exit status 1: the schedule breaks a rule.
+
+    Example: gsched simulate --config examples/pipelines.json --requests examples/pipelines_requests.yaml --gpus 8
+    """
+    from gsched.check import check as check_log
+    from gsched.load import load_workload
+    from gsched.simulate import simulate as run
+
+    if simulate is Truth.TRUE:
+        raise InputError.one("--simulate true", "", "running models for real is not there yet", "use --simulate false")
+    cluster = cluster_of(gpus, gpus_per_server, pcie_bandwidth, switch_overhead)
+    warnings: list[Problem] = []
+    with stages(quiet=quiet) as progress:
+        progress.stage("Reading the workload")
+        workload = load_workload(config, requests, warnings=warnings)
+        progress.stage(f"Simulating {workload.node_count:,} nodes")
+        log = run(workload, cluster, policy, mode.value, progress=progress.advance)
+        report = None
+        if check:
+            progress.stage("Checking the schedule")
+            report = check_log(log, workload, cluster)
+        progress.stage("Writing the log")
+        path = _write(log, workload, out_dir, log_format)
+    print_problems(warnings)
+    if json:
+        _print_json(log, report, path)
+    elif not quiet:
+        _print_report(log, report, path)
+    return 1 if report and not report.valid else 0
+
+
+def cluster_of(gpus: int, gpus_per_server: int | None, pcie_bandwidth: float, switch_overhead: float) -> "Cluster":
+    """Return the cluster that options describe."""
+    from gsched.cluster import Cluster
+
+    try:
+        return Cluster(gpus, gpus_per_server, pcie_bandwidth=pcie_bandwidth, switch_overhead=switch_overhead)
+    except ValueError as error:
+        raise InputError.one("options", "", str(error), "correct the option") from None
+
+
+def _write(log: "Log", workload: "Workload", directory: Path, log_format: options.LogFormat) -> Path:
+    """Write the execution log and the text log; return the former's path."""
+    from gsched.files import whole_file
+    from gsched.log_files import PARQUET_FROM, write_log
+    from gsched.report.text import log_lines
+
+    name = str(log.summary["policy"])
+    large = len(log) >= PARQUET_FROM
+    parquet = log_format is options.LogFormat.PARQUET or (log_format is options.LogFormat.AUTO and large)
+    path = directory / f"{name}_execution_log.{'parquet' if parquet else 'json'}"
+    with whole_file(directory / f"{name}_scheduler.log") as file:
+        write_log(log, path)
+        file.writelines(f"{line}\n".encode() for line in log_lines(log, workload, events=not large))
+    return path
+
+
+def _print_json(log: "Log", report: "Report | None", path: Path) -> None:
+    """Print the summary and the findings."""
+    import json
+
+    found: dict[str, Any] = {"summary": dict(log.summary), "execution_log": str(path), "check": None}
+    if report:
+        found["check"] = {"valid": report.valid, "violations": [violation.message for violation in report.violations]}
+    typer.echo(json.dumps(found, indent=2))
+
+
+def _print_report(log: "Log", report: "Report | None", path: Path) -> None:
+    """Print the metrics, and whether the schedule is valid."""
+    from gsched.report.text import metrics_lines
+
+    console = out()
+    console.print("\n".join(metrics_lines(log)), markup=False)
+    if report:
+        print_verdict(report)
+    console.print(f"\nDetailed execution log written to {path}", markup=False)

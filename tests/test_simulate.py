@@ -1,0 +1,222 @@
+"""The engine: equal to the slow reference row by row, compiled or not, and blind to the future."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import simulate_slowly
+from strategies import Case, cases, configs
+
+from gsched.bounds import lower_bounds
+from gsched.check import check
+from gsched.cluster import Cluster
+from gsched.errors import InputError, PolicyError
+from gsched.log import Log
+from gsched.simulate import simulate
+from gsched.workload import Config, Model, Node, Workflow, Workload
+
+TIMES = ("start_time", "end_time", "execution_time", "estimated_time", "switch_time", "ready_time", "waiting_time")
+TEXTS = ("request_id", "workflow_id", "node_id", "model_name")
+
+
+def assert_same_rows(log: Log, other: Log) -> None:
+    for name in TEXTS:
+        assert getattr(log, name).texts() == getattr(other, name).texts(), name
+    for name in TIMES:
+        assert getattr(log, name).tolist() == getattr(other, name).tolist(), name
+    assert log.gpu_id.tolist() == other.gpu_id.tolist()
+    assert log.gpu_ids.gpus.tolist() == other.gpu_ids.gpus.tolist()
+    assert log.gpu_ids.first.tolist() == other.gpu_ids.first.tolist()
+
+
+@given(cases())
+def test_engine_equals_reference(case: Case) -> None:
+    log = simulate(case.workload, case.cluster, "baseline", case.mode)
+    slow = simulate_slowly(case.workload, case.cluster, case.mode)
+    assert_same_rows(log, slow)
+    for total in ("makespan", "total_model_switches", "total_model_loads"):
+        assert log.summary[total] == slow.summary[total]
+    assert log.summary["total_switch_time"] == pytest.approx(slow.summary["total_switch_time"])
+
+
+@given(cases())
+@settings(max_examples=25)
+def test_compiled_engine_equals_interpreted(case: Case) -> None:
+    args = (case.workload, case.cluster, "baseline", case.mode)
+    compiled, interpreted = simulate(*args, compile=True), simulate(*args, compile=False)
+    assert_same_rows(compiled, interpreted)
+    assert compiled.summary == interpreted.summary
+
+
+@given(cases())
+def test_checker_passes_and_no_bound_is_beaten(case: Case) -> None:
+    log = simulate(case.workload, case.cluster, "baseline", case.mode)
+    report = check(log, case.workload, case.cluster, case.mode)
+    assert report.violations == ()
+    assert report.unchecked == ()
+    bounds = lower_bounds(case.workload, case.cluster, case.mode)
+    assert bounds.makespan.value <= log.summary["makespan"]
+    assert bounds.mean_latency.value <= log.summary["average_request_time"]
+
+
+@given(cases(), st.data())
+def test_later_requests_change_no_earlier_decision(case: Case, data: st.DataObject) -> None:
+    workload = case.workload
+    moments = sorted(set(workload.timestamp.tolist()))
+    last = data.draw(st.sampled_from(moments))
+    kept = first_requests(workload, last)
+    whole = simulate(workload, case.cluster, "baseline", "online")
+    part = simulate(kept, case.cluster, "baseline", "online")
+    until = next((moment for moment in moments if moment > last), None)
+    horizon = np.inf if until is None else (until - moments[0]) / 1e9
+    assert decisions_before(whole, horizon) == decisions_before(part, horizon)
+
+
+def first_requests(workload: Workload, last: int) -> Workload:
+    """The requests that arrive no later than `last`."""
+    keep = workload.timestamp <= last
+    return Workload(
+        workload.config,
+        [id for id, kept in zip(workload.request_ids, keep, strict=True) if kept],
+        workload.workflow[keep],
+        workload.timestamp[keep],
+        workload.duration[keep[workload.request]],
+    )
+
+
+def decisions_before(log: Log, horizon: float) -> list[tuple[object, ...]]:
+    decided = log.ready_time + log.waiting_time
+    rows = zip(
+        log.request_id.texts(), log.node_id.texts(), log.gpu_id.tolist(), log.start_time.tolist(), decided, strict=True
+    )
+    return [row[:4] for row in rows if row[4] < horizon - 1e-6]
+
+
+def tiny(sizes: dict[str, int], flow: str, count: int = 1, duration: float = 1.0) -> Workload:
+    """`count` requests for a chain of nodes, one for each letter of `flow`, each letter a model."""
+    models = {id: Model(id, 16.0, size, 5.0) for id, size in sizes.items()}
+    nodes = tuple(Node(f"n{i}", id) for i, id in enumerate(flow))
+    edges = tuple((i, i + 1) for i in range(len(flow) - 1))
+    config = Config(models, {"w": Workflow("w", nodes, edges)})
+    zeros = np.zeros(count, np.int64)
+    ids = [f"r{i}" for i in range(count)]
+    return Workload(config, ids, zeros.astype(np.int32), zeros, np.full(count * len(flow), duration))
+
+
+def test_hand_computed_chain() -> None:
+    log = simulate(tiny({"a": 1, "b": 2}, "aba"), Cluster(2))
+    # a loads GPU 0 (5 s) and runs; b replaces a on GPU 0 ((16+16)/16+2 = 4 s, GPU 1 loads in 5 s) and runs; a again
+    assert log.start_time.tolist() == [5.0, 11.0, 16.0]
+    assert log.switch_time.tolist() == [5.0, 5.0, 4.0]
+    assert log.end_time.tolist() == [6.0, 12.0, 17.0]
+    assert log.summary["total_model_loads"] == 1
+    assert log.summary["total_model_switches"] == 2
+    assert log.summary["makespan"] == 17.0
+
+
+def test_warm_gang_is_preferred_to_a_lower_one() -> None:
+    log = simulate(tiny({"a": 1, "b": 1}, "ab", count=2), Cluster(2))
+    assert log.gpu_id.tolist() == [0, 1, 0, 1]
+    assert log.summary["total_model_switches"] == 2
+
+
+@pytest.mark.parametrize(
+    ("gpus", "per_server", "size", "starts"),
+    [(8, 4, 3, [0, 4]), (8, 4, 6, [0]), (10, 4, 2, [0, 2, 4, 6, 8]), (7, 4, 3, [0, 4]), (70, None, 7, [*range(0, 70, 7)])],
+)
+def test_gangs_stay_in_servers(gpus: int, per_server: int | None, size: int, starts: list[int]) -> None:
+    log = simulate(tiny({"a": size}, "a", count=len(starts)), Cluster(gpus, per_server))
+    assert log.gpu_id.tolist() == starts
+
+
+def test_model_larger_than_the_cluster_is_refused() -> None:
+    with pytest.raises(InputError, match="model a: needs 4 GPUs, the cluster has 2"):
+        simulate(tiny({"a": 4}, "a"), Cluster(2))
+
+
+def test_model_that_nobody_uses_may_be_too_large() -> None:
+    workload = tiny({"a": 1, "b": 4}, "a")
+    assert simulate(workload, Cluster(2)).summary["makespan"] == 6.0
+
+
+class Greedy:
+    """Does whatever it is told to: a stand-in for policies with mistakes."""
+
+    def __init__(self, decision: object) -> None:
+        self.decision = decision
+
+    def choose(self, view: object) -> object:
+        return self.decision
+
+
+@pytest.mark.parametrize(
+    ("decision", "complaint"),
+    [
+        ((7, 0), "there is no such model"),
+        ((1, 0), "no node of that model is ready"),
+        ((0, 2), "no gang of that model may begin at that GPU"),
+        ((0, -1), "no gang of that model may begin at that GPU"),
+        ((0, 10**6), "no gang of that model may begin at that GPU"),
+        ((0, 0), "a GPU of that gang is busy"),
+        ((-1, 0), "not None or"),
+        (5, "not None or"),
+        (("a", 0), "not None or"),
+        (None, "waits although 2 nodes are ready"),
+    ],
+)
+def test_core_refuses_what_the_rules_forbid(decision: object, complaint: str) -> None:
+    with pytest.raises(PolicyError, match=complaint):
+        simulate(tiny({"a": 2, "b": 1}, "ab", count=2), Cluster(3), Greedy(decision))
+
+
+class ShortestFirst:
+    """Orders the nodes of a model by their duration."""
+
+    def order(self, view, node):
+        return view.duration(node)
+
+    def choose(self, view):
+        for model in view.waiting():
+            gang = view.idle_gang(model)
+            if gang is not None:
+                return model, gang
+        return None
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=12), st.integers(1, 3))
+def test_order_decides_who_is_next(durations: list[int], gpus: int) -> None:
+    workload = tiny({"a": 1}, "a", count=len(durations))
+    workload = dataclasses.replace(workload, duration=np.array(durations, np.float64))
+    log = simulate(workload, Cluster(gpus), ShortestFirst())
+    assert log.execution_time.tolist() == sorted(durations)
+    assert check(log, workload).valid
+
+
+@given(configs(), st.integers(1, 3))
+def test_late_lane_keeps_the_order(config: Config, gpus: int) -> None:
+    """Nodes that become ready with smaller keys than those before them come out first, ties as they came."""
+    rng = np.random.default_rng(0)
+    nodes = [len(flow.nodes) for flow in config.workflows.values()]
+    flows = rng.integers(0, len(nodes), 20).astype(np.int32)
+    duration = rng.integers(0, 5, sum(nodes[flow] for flow in flows)).astype(np.float64)
+    stamps = np.sort(rng.integers(0, 20, 20)) * 1_000_000_000
+    workload = Workload(config, [f"r{i}" for i in range(20)], flows, stamps, duration)
+    cluster = Cluster(max(model.gpus_required for model in config.models.values()) + gpus)
+    log = simulate(workload, cluster, ShortestFirst(), "online")
+    assert check(log, workload).valid
+
+
+def test_mistake_in_a_policy_is_told_with_its_line() -> None:
+    class Broken:
+        def choose(self, view):
+            return 1 / 0
+
+    with pytest.raises(PolicyError, match=r"policy Broken: choose failed at .*test_simulate.py:\d+: ZeroDivisionError"):
+        simulate(tiny({"a": 1}, "a"), Cluster(1), Broken())
+
+
+def test_unknown_policy_is_told_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match="policy fastest: is unknown; choose baseline"):
+        simulate(tiny({"a": 1}, "a"), Cluster(1), "fastest")
