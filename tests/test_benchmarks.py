@@ -88,3 +88,23 @@ def test_quick_run_measures_every_engine(bench):
         identical = {timing["engine"]: timing["identical"] for timing in case["timings"]}
         assert identical == dict.fromkeys({"gsched", "gsched simulate"} | (peers if small else set()), small or None)
     assert len(cases) == 6
+
+
+def test_quick_end_to_end_run_measures_every_job():
+    done = subprocess.run(
+        [sys.executable, FOLDER / "end_to_end.py", "--quick", "--json"], capture_output=True, text=True, check=True
+    )
+    jobs = json.loads(done.stdout)
+    assert len(jobs) == 4
+    for job in jobs:
+        assert job["cpu"][0] > 0
+        assert job["memory"][0] > 5
+
+
+def test_a_job_that_leaves_no_result_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import end_to_end
+
+    job = end_to_end.Job("help", ["--help"], 1.0, results=[tmp_path / "log.json"])
+    with pytest.raises(SystemExit, match=r"log\.json"):
+        end_to_end.Usage().run(job, tmp_path)
