@@ -28,11 +28,11 @@ import simpy_lean
 import simpy_process
 from problem import CHAIN, ROW, Problem, Row, Rows
 
+from gsched import state
 from gsched.cluster import Cluster
 from gsched.log import Log
 from gsched.policies import find_policy
 from gsched.simulate import execute, simulate
-from gsched.state import Core
 from gsched.workload import Workload
 
 LOADS = {"stable": 0.7, "overloaded": 1.5}
@@ -195,13 +195,13 @@ def gsched_engine(workload: Workload, cluster: Cluster) -> Engine:
     """Return gsched's engine, from a workload to the facts about every node, which the peers record too."""
     policy = find_policy("baseline")
 
-    def run(fresh: Workload) -> Core:
+    def run(fresh: Workload) -> state.Rows:
         return execute(fresh, cluster, policy, "online", compile=True)
 
-    def rows(core: Core) -> Rows:
-        node, gpu, time, switch = core.rows.node, core.rows.gang, core.rows.time, core.rows.switch
-        start = time + switch
-        return problems.rows((node, gpu, core.ready_time[node], switch, start, start + workload.duration[node]))
+    def rows(facts: state.Rows) -> Rows:
+        start = facts.time + facts.switch
+        end = start + workload.duration[facts.node]
+        return problems.rows((facts.node, facts.gang, facts.ready, facts.switch, start, end))
 
     return _timed(lambda: replace(workload), run, rows)  # a copy lacks the columns that an earlier run derived
 
