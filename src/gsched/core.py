@@ -224,6 +224,7 @@ def start(core: Core, model: int, gang: int) -> int:
     core.count[STARTED] += 1
     rows.node[row] = node
     rows.gang[row] = gang
+    rows.ready[row] = core.ready_time[node]
     rows.time[row] = core.now[0]
     _occupy(core, model, gang, row)
     return row

@@ -63,9 +63,9 @@ def simulate(
         PolicyError: the policy decided something against the rules, or waits for ever.
     """
     chosen = find_policy(policy)
-    core = execute(workload, cluster, chosen, mode, compile=compile, progress=progress)
-    log = _log(workload, core)
-    kinds = np.bincount(core.rows.kind, minlength=3)
+    rows = execute(workload, cluster, chosen, mode, compile=compile, progress=progress)
+    log = _log(workload, rows)
+    kinds = np.bincount(rows.kind, minlength=3)
     return summarize(log, workload, cluster, mode, chosen.name, loads=int(kinds[LOAD]), switches=int(kinds[SWITCH]))
 
 
@@ -77,8 +77,8 @@ def execute(
     *,
     compile: bool | None = None,
     progress: Progress | None = None,
-) -> Core:
-    """Run a policy and return the final state, its columns as arrays."""
+) -> Rows:
+    """Run a policy and return what happened, in arrays."""
     require_fit(workload, cluster)
     core = new_core(workload, cluster, in_order=policy.order is None)
     clock = _new_clock(workload, cluster, mode)
@@ -97,7 +97,7 @@ def execute(
             progress(state.count[STARTED], workload.node_count)
     if outcome != DONE:
         raise PolicyError(_complaint(outcome, workload, state, policy))
-    return state if use_compiled else _as_arrays(state, core)
+    return Rows(*(np.asarray(column, like.dtype) for column, like in zip(state.rows, core.rows, strict=True)))
 
 
 def require_fit(workload: Workload, cluster: Cluster) -> None:
@@ -196,23 +196,14 @@ def _complaint(outcome: int, workload: Workload, core: Core, policy: Policy) -> 
     return f"{when}: its decision is refused, {REFUSALS[outcome]}"
 
 
-def _as_arrays(state: Core, like: Core) -> Core:
-    """Return the columns that the log needs as arrays of their types again."""
-    columns = zip(state.rows, like.rows, strict=True)
-    rows = Rows(*(np.array(column, array.dtype) for column, array in columns))
-    return like._replace(rows=rows, ready_time=np.array(state.ready_time))
-
-
-def _log(workload: Workload, core: Core) -> Log:
-    """Return the rows of a finished run."""
-    rows = core.rows
+def _log(workload: Workload, rows: Rows) -> Log:
+    """Return what happened as a log without a summary."""
     node = rows.node
     request, template = workload.request[node], workload.template[node]
     model = workload.template_model[template]
     size = np.array([model.gpus_required for model in workload.models], np.int32)[model]
     start_time = rows.time + rows.switch
     duration = workload.duration[node]
-    ready_time = core.ready_time[node]
     local_ids = Labels.of([node.id for flow in workload.workflows for node in flow.nodes])
     return Log(
         request_id=Labels(request, workload.request_ids),
@@ -226,6 +217,6 @@ def _log(workload: Workload, core: Core) -> Log:
         gpu_ids=Gangs.consecutive(rows.gang, size),
         estimated_time=duration,
         switch_time=rows.switch,
-        ready_time=ready_time,
-        waiting_time=rows.time - ready_time,
+        ready_time=rows.ready,
+        waiting_time=rows.time - rows.ready,
     )

@@ -83,6 +83,7 @@ class Rows(NamedTuple):
 
     node: Any
     gang: Any
+    ready: Any  # when the node became ready
     time: Any  # of the decision: loading starts here
     switch: Any  # seconds of loading
     kind: Any  # WARM, LOAD or SWITCH
@@ -124,6 +125,7 @@ def new_core(workload: Workload, cluster: Cluster, *, in_order: bool) -> Core:
         Rows(
             np.zeros(nodes, np.int32),
             np.zeros(nodes, np.int32),
+            np.zeros(nodes),
             np.zeros(nodes),
             np.zeros(nodes),
             np.zeros(nodes, np.int8),

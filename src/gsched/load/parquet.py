@@ -26,8 +26,15 @@ def read_parquet(path: Path, config: Config | None, *, details: bool) -> Workloa
         config: models and workflows; None where they could not be read, then only the columns are checked.
         details: whether to read the columns that do not matter to scheduling.
     """
+    import pyarrow as pa
+
+    found = _read_table(path, _table(path, details), config)
+    pa.default_memory_pool().release_unused()  # a large part of what reading took
+    return found
+
+
+def _read_table(path: Path, table: Any, config: Config | None) -> Workload | list[Problem]:
     problems = Problems(str(path))
-    table = _table(path, details)
     for name in (name for name in _REQUIRED if name not in table.column_names):
         problems.error(name, "this column is missing", "see docs/formats.md")
     if not table.num_rows:
