@@ -1,0 +1,225 @@
+"""The command line, as users and scripts meet it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gsched.cli import app, main
+
+ROOT = Path(__file__).parent.parent
+CONFIG = ROOT / "examples" / "documents.json"
+REQUESTS = ROOT / "examples" / "documents_requests.yaml"
+GIVEN = ["--config", str(CONFIG), "--requests", str(REQUESTS)]
+GSCHED = Path(sys.executable).parent / "gsched"
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    return int(stop.value.code or 0)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_simulate_writes_a_valid_log_and_prints_the_metrics(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("simulate", *GIVEN, "--gpus", "8") == 0
+    assert sorted(path.name for path in here.iterdir()) == ["baseline_execution_log.json", "baseline_scheduler.log"]
+    text = capsys.readouterr().out
+    for label in (
+        "EXECUTION METRICS",
+        "Total execution time (makespan): ",
+        "Request completion times:\n  Average: ",
+        "  P99: ",
+        "GPU utilization:\n  GPU 0: ",
+        "Model execution counts:\n  ocr: ",
+        "The schedule is valid",
+        "Detailed execution log written to baseline_execution_log.json",
+    ):
+        assert label in text
+    assert run("check", "baseline_execution_log.json", *GIVEN) == 0
+
+
+def test_log_has_the_documented_shape(here: Path) -> None:
+    run("simulate", *GIVEN, "--gpus", "8", "--mode", "online", "--quiet")
+    log = json.loads((here / "baseline_execution_log.json").read_text())
+    assert list(log) == ["summary", "executions"]
+    assert log["summary"]["mode"] == "online"
+    assert log["summary"]["gpus"] == list(range(8))
+    assert log["summary"]["total_nodes_executed"] == len(log["executions"])
+    assert list(log["executions"][0]) == [
+        "request_id",
+        "workflow_id",
+        "node_id",
+        "model_name",
+        "gpu_id",
+        "gpu_ids",
+        "start_time",
+        "end_time",
+        "execution_time",
+        "estimated_time",
+        "switch_time",
+        "ready_time",
+        "waiting_time",
+    ]
+
+
+def test_text_log_tells_the_story_of_each_node(here: Path) -> None:
+    run("simulate", *GIVEN, "--gpus", "8", "--mode", "online", "--quiet")
+    lines = (here / "baseline_scheduler.log").read_text().splitlines()
+    rows = json.loads((here / "baseline_execution_log.json").read_text())["executions"]
+    number = r"\d+\.\d\d"
+    patterns = {
+        "arrived": rf"\[{number}s\] Processing request \S+ \(workflow: \S+\)",
+        "loaded": rf"\[{number}s\] Loading model \S+ on GPU\(s\) \[[\d, ]+\] \(switch time: {number}s\)",
+        "scheduled": rf"\[{number}s\] Scheduled node \S+ of request \S+ on GPU\(s\) \[[\d, ]+\] "
+        rf"\(start: {number}s, end: {number}s\)",
+        "completed": rf"\[{number}s\] Completed node \S+ of request \S+ on GPU\(s\) \[[\d, ]+\]",
+        "finished": rf"\[{number}s\] Request \S+ completed",
+    }
+    counts = {name: sum(bool(re.fullmatch(pattern, line)) for line in lines) for name, pattern in patterns.items()}
+    requests = len({row["request_id"] for row in rows})
+    loads = sum(row["switch_time"] > 0 for row in rows)
+    expected = {"arrived": requests, "loaded": loads, "scheduled": len(rows), "completed": len(rows)}
+    assert counts == expected | {"finished": requests}
+    times = [float(line[1:].split("s]")[0]) for line in lines if line.startswith("[")]
+    assert times == sorted(times)
+
+
+@pytest.mark.parametrize("suffix", ["json", "parquet"])
+def test_log_formats_hold_the_same(here: Path, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run("simulate", *GIVEN, "--gpus", "8", "--log-format", suffix, "--json")
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["check"] == {"valid": True, "violations": []}
+    assert printed["execution_log"] == f"baseline_execution_log.{suffix}"
+    run("check", printed["execution_log"], *GIVEN, "--json")
+    report = json.loads(capsys.readouterr().out)
+    assert report["valid"]
+    assert report["unchecked"] == []
+
+
+def test_check_finds_a_shifted_row(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("simulate", *GIVEN, "--gpus", "8", "--quiet")
+    path = here / "baseline_execution_log.json"
+    log = json.loads(path.read_text())
+    log["executions"][40]["start_time"] -= 3
+    path.write_text(json.dumps(log))
+    assert run("check", str(path), *GIVEN, "--save-report") == 1
+    out = capsys.readouterr().out
+    assert "row 40" in out
+    assert "NOT valid" in out
+    assert "row 40" in (here / "baseline_execution_log_check_report.txt").read_text()
+    assert run("check", str(path), "--quiet") == 1
+    assert capsys.readouterr().out == "FAIL\n"
+
+
+def test_validate_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("validate", *GIVEN, "--gpus", "4") == 0
+    assert capsys.readouterr().out == "7 models, 3 workflows, 300 requests, 1,009 nodes: no problems\n"
+    assert run("validate", *GIVEN, "--gpus", "3") == 2
+    assert "model llm70b: needs 4 GPUs, the cluster has 3" in capsys.readouterr().err
+
+
+def test_own_policy_names_the_files(here: Path) -> None:
+    policy = f"{ROOT / 'examples' / 'fewest_switches.py'}:FewestSwitches"
+    assert run("simulate", *GIVEN, "--gpus", "8", "--policy", policy, "--quiet") == 0
+    assert (here / "FewestSwitches_execution_log.json").exists()
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    assert all(f" {command} " in text for command in ("demo", "generate", "validate", "simulate", "check"))
+
+
+@pytest.mark.parametrize("command", ["demo", "generate", "validate", "simulate", "check"])
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, "--help") == 0
+    assert f"Example: gsched {command}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_commands_are_those_that_the_help_test_knows() -> None:
+    names = sorted(command.callback.__name__ for command in app.registered_commands)
+    assert names == ["check", "demo", "generate", "simulate", "validate"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["simulate"], "Missing option"),
+        (["simulate", "--gpus", "zero"], "Invalid value for '--gpus'"),
+        (["fly"], "No such command 'fly'"),
+        (["check"], "Missing argument 'LOG'"),
+    ],
+)
+def test_wrong_usage_is_one_line(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert complaint in error
+    assert error.count("\n") == 1
+
+
+@pytest.fixture
+def scripts_folder(here: Path) -> Path:
+    shutil.copy(CONFIG, here / "system_config.yaml")
+    shutil.copy(REQUESTS, here / "workflow_requests.yaml")
+    return here
+
+
+def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, str(ROOT / "scripts" / name), *arguments]
+    return subprocess.run(words, capture_output=True, text=True)
+
+
+def test_baseline_script_and_check_script_have_their_defaults(scripts_folder: Path) -> None:
+    done = script("baseline.py", "--gpus", "4", "--simulate", "false", "--mode", "offline")
+    assert done.returncode == 0, done.stderr
+    assert (scripts_folder / "baseline_execution_log.json").exists()
+    assert (scripts_folder / "baseline_scheduler.log").exists()
+    assert script("check.py").returncode == 0
+    assert script("check.py", "baseline_execution_log.json", "--save-report").returncode == 0
+    assert script("check.py", "--quiet").stdout == "PASS\n"
+
+
+def test_baseline_script_says_what_is_not_there_yet(scripts_folder: Path) -> None:
+    done = script("baseline.py", "--gpus", "4", "--simulate", "true")
+    assert done.returncode == 2
+    assert "not there yet" in done.stderr
+    assert not (scripts_folder / "baseline_execution_log.json").exists()
+
+
+def test_generator_script_has_its_defaults(here: Path) -> None:
+    assert script("model_seq_gen.py", "--config", str(CONFIG), "--seed", "1").returncode == 0
+    names = sorted(path.name for path in here.iterdir())
+    assert names == ["generated_requests.json", "generated_requests.yaml", "generated_stats.json"]
+    assert len(json.loads((here / "generated_requests.json").read_text())["requests"]) == 500
+
+
+def files_of(folder: Path, hash_seed: str) -> dict[str, bytes]:
+    """Generate and simulate in processes of their own; return every file by name."""
+    environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+    for words in (
+        ["generate", "--config", str(CONFIG), "--num-requests", "60", "--seed", "5", "--quiet"],
+        ["simulate", "--config", str(CONFIG), "--requests", "generated_requests.yaml", "--gpus", "9", "--json"],
+    ):
+        subprocess.run([GSCHED, *words], cwd=folder, env=environment, check=True, capture_output=True)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_same_bytes_whatever_the_hash_seed(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    first, second = (files_of(folder, seed) for folder, seed in zip(folders, ("1", "4242"), strict=True))
+    assert len(first) == 5
+    assert first == second
