@@ -390,6 +390,13 @@ def test_moments_tied_with_their_neighbours_do_not_overlap():
         assert check(bare(*(rows[i] for i in order)), None, Cluster(1)).valid
 
 
+def test_moments_tied_with_each_other_are_in_the_order_of_rows():
+    ends = [("a", 0.1 + 0.2), ("b", 0.3), ("b", 0.1 + 0.2)]  # by these ends alone, `b` would be loaded twice
+    rows = [(f"r{i}", node, [0], 0.0, 0.0, end, end) for i, (node, end) in enumerate(ends)]
+    summary = {"total_model_switches": 1, "total_model_loads": 1}
+    assert check(hand(*rows, summary=summary), None, Cluster(1)).valid
+
+
 def test_a_moment_inside_an_occupation_overlaps():
     whole = ("r0", "a", [0], 0.0, 0.0, 0.0, 10.0)
     for moment in (0.1, 5.0, 9.9):
@@ -403,6 +410,38 @@ def test_times_may_be_off_by_the_tolerance_only():
     for error, expected in ((5e-7, set()), (2e-6, broken)):
         altered = changed(bare(*HAND), 3, switch_time=5.0 + error, waiting_time=-error)
         assert rules(check(altered, WORKLOAD, CLUSTER)) == expected
+
+
+def test_the_tolerance_grows_with_the_time():
+    late = [("r0", "a", [0], 0.0, 1.0, 1.0, 1e6), ("r1", "a", [0], 0.0, 0.0, 1e6 - 5e-4, 2e6)]
+    assert check(bare(*late), None, CLUSTER).valid
+    later = ("r1", "a", [0], 0.0, 0.0, 1e6 - 5e-3, 2e6)
+    assert rules(check(bare(late[0], later), None, CLUSTER)) == {"overlap"}
+
+
+def test_an_end_before_the_start_or_loading_before_time_0_is_found():
+    for row, place in (
+        (("r0", "a", [0], 0.0, 0.0, 2.0, 1.0), "ends before it starts: row 0 (request r0, node a): 2.0 to 1.0"),
+        (("r0", "a", [0], 0.0, 3.0, 1.0, 2.0), "begins to load before time 0: row 0 (request r0, node a): at -2.0"),
+    ):
+        found = check(bare(row), None, CLUSTER).violations
+        assert place in [violation.message for violation in found if violation.rule == "times"]
+
+
+def test_a_row_without_gpus_or_outside_the_cluster_is_found():
+    assert rules(check(changed(bare(HAND[0]), 0, gpu_ids=[]), None, CLUSTER)) == {"gang", "warm"}
+    assert rules(check(changed(bare(HAND[0]), 0, gpu_id=9), None, CLUSTER)) == {"gang", "gpus"}
+
+
+def test_unknown_rows_are_not_judged_further():
+    strangers = [("r7", "a", [2], 0.0, 1.0, 1.0, 2.0), ("r8", "b", [3], 0.0, 0.0, 0.0, 2.0)]
+    found = check(bare(*HAND[:2], *strangers), WORKLOAD, CLUSTER)
+    assert rules(found) == {"unknown", "missing", "switch_time"}
+
+
+def test_a_request_that_lacks_a_node_is_not_complete():
+    log = hand(*HAND[:3], summary={"mode": "offline", "completed_requests": 1, "max_request_time": 12.0})
+    assert rules(check(log, WORKLOAD, CLUSTER)) == {"missing"}
 
 
 def test_a_million_violations_are_one_message():
@@ -497,7 +536,11 @@ def test_columns_that_repeat_a_text_are_read_by_text():
     assert rules(check(replace(twisted, node_id=Labels(codes, ["a", "a", "b", "b"])))) == set()
     model = Labels(np.array([0, 2, 1, 1], np.int32), ["small", "big", "small"])
     assert check(replace(log, model_name=model), WORKLOAD).valid
-    assert check(replace(log, model_name=model)).valid
+    twice = bare(HAND[0], ("r0", "a", [0], 4.0, 0.0, 4.0, 5.0))
+    twice = replace(twice, request_id=Labels(np.array([0, 1], np.int32), ["r0", "r0"]))
+    assert rules(check(twice)) == {"doubled"}
+    warm = hand(HAND[0], ("r1", "a", [0], 0.0, 0.0, 4.0, 5.0), summary={"total_model_switches": 0})
+    assert check(replace(warm, model_name=Labels(np.array([0, 1], np.int32), ["small", "small"]))).valid
 
 
 @pytest.mark.parametrize("name", ["check.py", "check_facts.py", "check_rules.py"])

@@ -169,7 +169,7 @@ class Facts:
     def parents_end(self) -> Floats:
         """When the last parent of each node ended, -inf without parents, NaN if one never ran: shape (N,)."""
         workload = self._workload
-        edges = [sorted(set(flow.edges)) for flow in workload.workflows]
+        edges = [flow.edges for flow in workload.workflows]
         count = np.array([len(pairs) for pairs in edges], np.int64)
         parent, child = np.array([pair for pairs in edges for pair in pairs], np.int64).reshape(-1, 2).T
         per_request = count[workload.workflow]
