@@ -116,9 +116,8 @@ def _slots(models: list[Model], cluster: Cluster, costs: LoadCosts) -> Iterator[
         wide = sizes >= size
         if wide.sum() > 1:
             limit, name = gangs_at_once(cluster, size), f"gangs of {size} GPUs or more"
-            yield _Slots(
-                name, f"{name} in use at once: {limit}", limit, wide.astype(float), float(costs.again[wide].min())
-            )
+            text, load = f"{name} in use at once: {limit}", float(costs.again[wide].min())
+            yield _Slots(name, text, limit, wide.astype(float), load)
 
 
 @dataclass(frozen=True)
@@ -197,8 +196,8 @@ def _jobs(slots: _Slots, flow: Paths, nodes: list[int]) -> tuple[Floats, Floats,
 def _busy_slots(slots: _Slots, seconds: float) -> float:
     """Return how long the slots are busy at least, with `seconds` of work and models' first loads.
 
-    Where n slots are ever in use at once, those beyond the models' first starts were each loaded too. The time falls
-    with n on either side of that point, or is no less than its value at the point itself.
+    Where n slots are ever in use at once, those beyond the models' first starts were each loaded too. Up to that point
+    the time falls with n, beyond it the time is monotone in n, so its values at the point and at the limit suffice.
     """
     counts = {min(slots.limit, slots.taken.sum()), slots.limit}
     return float(min((seconds + max(0.0, n - slots.taken.sum()) * slots.load) / n for n in counts))
