@@ -152,7 +152,7 @@ class _Engine:
             gpu_id=np.array([task.gang[0].number for task in rows], np.int32),
             start_time=start,
             end_time=end,
-            execution_time=end - start,
+            execution_time=np.array([task.duration for task in rows], np.float64),
             gpu_ids=Gangs(
                 np.concatenate([[0], np.cumsum(sizes)]),
                 np.array([gpu.number for task in rows for gpu in task.gang], np.int32),

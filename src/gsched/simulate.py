@@ -102,7 +102,7 @@ def execute(
 
 def require_fit(workload: Workload, cluster: Cluster) -> None:
     """Raise an `InputError` that lists the models in use for which the cluster has no gang."""
-    used = np.unique(workload.model).tolist()
+    used = np.flatnonzero(np.bincount(workload.model)).tolist()
     problems = [
         Problem(
             "", f"model {model.id}", f"needs {model.gpus_required} GPUs, the cluster has {cluster.gpus}", "add GPUs"

@@ -201,7 +201,7 @@ class Workload:
         nodes = np.arange(self.node_count, dtype=np.int64)
         return (nodes + np.repeat(shift, np.diff(self.first_node))).astype(np.int32)
 
-    @cached_property
+    @property
     def model(self) -> Ints:
         """Model position of each node, shape (N,)."""
         return self.template_model[self.template]

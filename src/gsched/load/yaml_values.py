@@ -114,11 +114,10 @@ def _set(mapping: dict[Any, Any], key: Any, value: Any) -> None:
 def _plain(text: str) -> Any:
     """Return what an unquoted scalar stands for."""
     if text and text[0] in "-+.0123456789":
-        for number in (int, float):
-            try:
-                return number(text)
-            except ValueError:
-                continue
+        try:
+            return int(text) if text.lstrip("+-").isdecimal() else float(text)
+        except ValueError:
+            pass
     return _WORDS.get(text, text)
 
 
