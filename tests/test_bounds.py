@@ -190,6 +190,13 @@ def test_chain_alone_waits_for_both_first_loads() -> None:
     assert bounds.makespan.value == pytest.approx(3 + 5 + 2 + 7)
 
 
+def test_a_model_that_is_slow_to_load_waits_for_another_to_replace() -> None:
+    models = [Model("a", 16, load_time_seconds=1), Model("b", 16, load_time_seconds=100)]
+    bounds = _reached(_chains(models, ["a", "b"], [(0, 0, [10.0]), (1, 0, [5.0])]), Cluster(2))
+    assert bounds.makespan.name == bounds.mean_latency.name == "critical path"
+    assert bounds.makespan.value == pytest.approx(1 + 10 + 4 + 5)
+
+
 def test_equal_jobs_fill_the_gpus_and_each_gpu_loads_once() -> None:
     bounds = _reached(_alone(Model("a", 10, load_time_seconds=3), [5.0] * 4), Cluster(2))
     assert bounds.makespan.name == bounds.mean_latency.name == "GPU time"
@@ -318,6 +325,31 @@ def _most(cluster: Cluster, value: dict[int, int], first: int = 0) -> int:
     return best
 
 
+@pytest.mark.parametrize(
+    ("gpus", "server", "size", "count"),
+    [
+        (6, None, 4, 1),
+        (8, 4, 3, 2),
+        (6, 3, 2, 2),
+        (11, 4, 3, 3),
+        (10, 4, 6, 1),
+        (14, 4, 6, 2),
+        (16, 4, 9, 1),
+        (3, 1, 4, 0),
+    ],
+)
+def test_gangs_at_once(gpus: int, server: int | None, size: int, count: int) -> None:
+    assert gangs_at_once(Cluster(gpus, server), size) == count
+
+
+@pytest.mark.parametrize(
+    ("gpus", "server", "sizes", "usable"),
+    [(6, None, [4], 4), (5, None, [4, 2], 4), (8, 4, [3], 6), (8, 4, [5, 3], 8), (10, 4, [6, 4], 10), (9, 4, [2], 8)],
+)
+def test_usable_gpus(gpus: int, server: int | None, sizes: list[int], usable: int) -> None:
+    assert usable_gpus(Cluster(gpus, server), sizes) == usable
+
+
 @given(clusters(), st.integers(1, 12))
 @settings(deadline=None)
 def test_gangs_at_once_is_the_best_packing(cluster: Cluster, size: int) -> None:
@@ -342,8 +374,9 @@ def test_a_gang_of_a_whole_server_never_replaces_another_of_its_model() -> None:
     assert costs.first.tolist() == [4, 4]  # each replaces the other
     lone = LoadCosts.of(models[:1], Cluster(8, 4), preloaded=False)
     assert (lone.first.tolist(), lone.again.tolist()) == ([100], [100])
-    lone = LoadCosts.of(models[1:], Cluster(8, 4), preloaded=False)
-    assert (lone.first.tolist(), lone.again.tolist()) == ([100], [4])
+    for size in (2, 3):
+        lone = LoadCosts.of([Model("b", 16, size, 100.0)], Cluster(8, 4), preloaded=False)
+        assert (lone.first.tolist(), lone.again.tolist()) == ([100], [4])
 
 
 _jobs = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 12), st.integers(-60, 10)), min_size=1, max_size=80)
