@@ -76,18 +76,20 @@ def check(
     if mode and stated.mode and mode != stated.mode:
         violations.append(Violation("summary", f"mode is {stated.mode!r}, not {mode!r}"))
     facts = Facts(log, workload, cluster or stated.cluster, mode or stated.mode)
-    checked, unchecked = [], list(_caveats(facts))
+    checked: list[str] = []
+    claims: dict[str, list[str]] = {}  # that could not be checked, by reason
     with np.errstate(invalid="ignore", over="ignore"):
         for rule in RULES:
             if lacking := [NEEDS[need] for need in rule.needs if not has(facts, need)]:
-                unchecked.append(f"Not checked: {rule.claim}, as {' and '.join(lacking)}.")
+                claims.setdefault(" and ".join(lacking), []).append(rule.claim)
                 continue
             checked.append(rule.name)
             violations += [_violation(rule.name, found, facts) for found in rule.problems(facts) if len(found.items)]
         unseen = [name for name in TOTALS if log.summary.get(name) is not None and name not in facts.totals]
     if unseen:
-        unchecked.append(f"Not checked: {', '.join(unseen)} of the summary, as too little is known.")
-    return Report(tuple(violations), tuple(unchecked), tuple(checked))
+        claims["too little is known"] = [f"{', '.join(unseen)} of the summary"]
+    unchecked = [f"Not checked, as {why}: {'; '.join(those)}." for why, those in claims.items()]
+    return Report(tuple(violations), (*_caveats(facts), *unchecked), tuple(checked))
 
 
 class _Stated(NamedTuple):
