@@ -20,7 +20,12 @@ class Problem:
     def __str__(self) -> str:
         where = ": ".join(part for part in (self.source, self.place) if part)
         text = f"{where}: {self.message}" if where else self.message
-        return f"{text}; {self.hint}" if self.hint else text
+        return _one_line(f"{text}; {self.hint}" if self.hint else text)
+
+
+def _one_line(text: str) -> str:
+    """Return a text with escapes for line breaks and whatever else a terminal does not show."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class InputError(Exception):

@@ -21,7 +21,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise InputError.one(path, "", f"cannot be written ({error.strerror})", "choose another folder") from error
+        raise _unwritable(path, error) from error
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -30,10 +30,14 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink()
-        raise InputError.one(path, "", f"cannot be written ({error.strerror})", "choose another place") from error
+        raise _unwritable(path, error) from error
     except BaseException:
         temporary.unlink()
         raise
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError.one(path, "", f"cannot be written ({error.strerror or error})", "choose another place")
 
 
 def _umask() -> int:

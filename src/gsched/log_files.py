@@ -4,7 +4,7 @@ import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
@@ -20,8 +20,11 @@ PARQUET_FROM = 100_000  # rows; larger logs are Parquet unless the user says oth
 
 _TEXTS = ("request_id", "workflow_id", "node_id", "model_name")
 _TIMES = ("start_time", "end_time", "execution_time", "estimated_time", "switch_time", "ready_time", "waiting_time")
+_PARTS = ("summary", "executions")
 _SUMMARY_KEY = b"gsched.summary"
-_CHUNK = 4096
+
+
+_Gpu = Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)]
 
 
 class _Row(msgspec.Struct):
@@ -30,16 +33,20 @@ class _Row(msgspec.Struct):
     request_id: str
     node_id: str
     model_name: str
-    gpu_id: int
+    gpu_id: _Gpu
     start_time: float
     end_time: float
     workflow_id: str | None = None
-    gpu_ids: list[int] | None = None
+    gpu_ids: list[_Gpu] | None = None
     execution_time: float | None = None
     estimated_time: float | None = None
     switch_time: float | None = None
     ready_time: float | None = None
     waiting_time: float | None = None
+
+
+_COLUMNS = _Row.__struct_fields__
+_OPTIONAL = _COLUMNS[-len(_Row.__struct_defaults__) :]
 
 
 class _Document(msgspec.Struct):
@@ -68,9 +75,10 @@ def read_log(path: Path) -> Log:
     """
     content = read_bytes(path)
     try:
-        return _read_parquet(path) if content[:4] == b"PAR1" else _read_json(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, KeyError, OverflowError) as error:
-        raise InputError.one(path, "", f"is not an execution log: {error}", "see docs/formats.md") from error
+        return _read_parquet(content) if content[:4] == b"PAR1" else _read_json(content)
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+        what = " ".join(str(error).split())
+        raise InputError.one(path, "", f"is not an execution log: {what}", "see docs/formats.md") from error
 
 
 def _write_json(log: Log, file: IO[bytes]) -> None:
@@ -101,18 +109,30 @@ def _rows(log: Log) -> Iterable[dict[str, Any]]:
 
 
 def _read_json(content: bytes) -> Log:
-    document = msgspec.json.decode(content, type=_Document)
-    rows = document.executions
+    try:
+        document = msgspec.json.decode(content, type=_Document)
+        parts = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+        extra = {name: msgspec.json.decode(raw) for name, raw in parts.items() if name not in _PARTS}
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        document, extra = _decode_leniently(content)
     columns: dict[str, Any] = {}
-    for name in _Row.__struct_fields__:
-        values = [getattr(row, name) for row in rows]
-        if missing := values.count(None):
-            if missing < len(values):
-                raise ValueError(f"executions[{values.index(None)}].{name} is missing, other rows have it")
-            columns[name] = None
-        else:
-            columns[name] = _column(name, values)
-    return Log(**columns, summary=document.summary, extra=_extra(content))
+    for name in _COLUMNS:
+        values = [getattr(row, name) for row in document.executions]
+        missing = values.count(None)
+        if 0 < missing < len(values):
+            raise ValueError(f"executions[{values.index(None)}].{name} is missing, other rows have it")
+        columns[name] = None if missing else _column(name, values)
+    return Log(**columns, summary=document.summary, extra=extra)
+
+
+def _decode_leniently(content: bytes) -> tuple[_Document, dict[str, Any]]:
+    """Decode what Python's `json` writes beyond the standard: NaN and infinities, which the checker will find."""
+    parts = json.loads(content)
+    document = msgspec.convert(parts, _Document)
+    json.dumps(parts, ensure_ascii=False).encode()  # raises for half a surrogate pair, which nobody could print
+    return document, {name: part for name, part in parts.items() if name not in _PARTS}
 
 
 def _column(name: str, values: list[Any]) -> Any:
@@ -123,11 +143,6 @@ def _column(name: str, values: list[Any]) -> Any:
         gpus = [gpu for gang in values for gpu in gang]
         return Gangs(np.concatenate([[0], np.cumsum(sizes)]), np.array(gpus, np.int32))
     return np.array(values, np.int32 if name == "gpu_id" else np.float64)
-
-
-def _extra(content: bytes) -> dict[str, Any]:
-    parts = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
-    return {name: msgspec.json.decode(raw) for name, raw in parts.items() if name not in ("summary", "executions")}
 
 
 def to_arrow(log: Log) -> "pyarrow.Table":
@@ -161,27 +176,61 @@ def _write_parquet(log: Log, file: IO[bytes]) -> None:
     )
 
 
-def _read_parquet(path: Path) -> Log:
+def _read_parquet(content: bytes) -> Log:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path, read_dictionary=list(_TEXTS))
-    head = json.loads((table.schema.metadata or {}).get(_SUMMARY_KEY, b"{}"))
-    columns: dict[str, Any] = {}
-    for name in _Row.__struct_fields__:
-        if name not in table.column_names:
-            if name in ("request_id", "node_id", "model_name", "gpu_id", "start_time", "end_time"):
-                raise ValueError(f"it has no column {name}")
-            columns[name] = None
-            continue
-        column = table[name].combine_chunks()
-        if column.null_count:
-            raise ValueError(f"column {name} has {column.null_count} empty values")
-        if name in _TEXTS:
-            encoded = column.dictionary_encode() if not pa.types.is_dictionary(column.type) else column
-            columns[name] = Labels(encoded.indices.to_numpy().astype(np.int32), encoded.dictionary.to_pylist())
-        elif name == "gpu_ids":
-            columns[name] = Gangs(column.offsets.to_numpy().astype(np.int64), column.values.to_numpy())
-        else:
-            columns[name] = column.to_numpy().astype(np.int32 if name == "gpu_id" else np.float64)
-    return Log(**columns, summary=head.pop("summary", {}), extra=head)
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=list(_TEXTS))
+        table = file.read(columns=[name for name in _COLUMNS if file.schema_arrow.names.count(name) == 1])
+        table.validate(full=True)
+        columns = {name: _arrow_column(table, name) for name in _COLUMNS}
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(str(error)) from error
+    head = msgspec.convert(json.loads((table.schema.metadata or {}).get(_SUMMARY_KEY, b"{}")), dict[str, Any])
+    summary = msgspec.convert(head.pop("summary", {}), dict[str, Any])
+    return Log(**columns, summary=summary, extra=head)
+
+
+def _arrow_column(table: "pyarrow.Table", name: str) -> Any:
+    """Return a column of a log, or None where it is optional and missing or all empty."""
+    column = table[name].combine_chunks() if name in table.column_names else None
+    if name in _OPTIONAL and (column is None or (len(column) and column.null_count == len(column))):
+        return None
+    if column is None:
+        raise ValueError(f"it has no column {name}, or two")
+    if column.null_count:
+        raise ValueError(f"column {name} has {column.null_count} empty cells")
+    if name in _TEXTS:
+        return _labels(name, column)
+    if name == "gpu_ids":
+        return _gangs(column)
+    return _numbers(name, column, np.int32 if name == "gpu_id" else np.float64)
+
+
+def _labels(name: str, column: Any) -> Labels:
+    import pyarrow as pa
+
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    if not (pa.types.is_string(encoded.dictionary.type) or pa.types.is_large_string(encoded.dictionary.type)):
+        raise ValueError(f"column {name} must hold texts, not {column.type}")
+    return Labels(encoded.indices.cast("int32").to_numpy(), encoded.dictionary.to_pylist())
+
+
+def _gangs(column: Any) -> Gangs:
+    import pyarrow as pa
+
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        raise ValueError(f"column gpu_ids must hold lists, not {column.type}")
+    first = column.offsets.to_numpy().astype(np.int64)
+    return Gangs(first - first[0], _numbers("gpu_ids", column.flatten(), np.int32))
+
+
+def _numbers(name: str, column: Any, dtype: type[np.int32] | type[np.float64]) -> Any:
+    """Return a column of numbers; integers may stand for floats, but not the other way round."""
+    import pyarrow as pa
+
+    kind, whole = column.type, dtype is np.int32
+    if column.null_count or not (pa.types.is_integer(kind) or (pa.types.is_floating(kind) and not whole)):
+        raise ValueError(f"column {name} must hold {'whole ' if whole else ''}numbers, not {kind}")
+    return column.cast(pa.from_numpy_dtype(dtype), safe=whole).to_numpy()

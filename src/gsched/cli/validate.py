@@ -1,12 +1,16 @@
 """gsched validate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gsched.cli import options
 from gsched.cli.console import print_problems
+from gsched.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from gsched.workload import Config, Workload
 
 
 def validate(
@@ -25,23 +29,41 @@ def validate(
     Example: gsched validate --config examples/pipelines.json --requests examples/pipelines_requests.yaml --gpus 8
     """
     from gsched.cluster import Cluster
-    from gsched.errors import Problem
     from gsched.load import load_config, load_workload
     from gsched.simulate import require_fit
 
+    if gpus_per_server is not None and gpus is None:
+        raise InputError.one("options", "", "--gpus-per-server says nothing without --gpus", "give both")
     warnings: list[Problem] = []
     if requests is None:
-        found = load_config(config, warnings)
-        size = f"{len(found.models)} models, {len(found.workflows)} workflows"
+        workload = one_of_each(load_config(config, warnings))
+        size = f"{len(workload.models)} models, {len(workload.workflows)} workflows"
     else:
         workload = load_workload(config, requests, warnings=warnings)
-        if gpus is not None:
-            require_fit(workload, Cluster(gpus, gpus_per_server))
         size = (
             f"{len(workload.models)} models, {len(workload.workflows)} workflows, "
             f"{workload.request_count:,} requests, {workload.node_count:,} nodes"
         )
+    if gpus is not None:
+        require_fit(workload, Cluster(gpus, gpus_per_server))
     print_problems(warnings)
     if not quiet:
         typer.echo(f"{size}: {f'{len(warnings)} warnings' if warnings else 'no problems'}")
     return 0
+
+
+def one_of_each(config: "Config") -> "Workload":
+    """Return a workload of one request for each workflow."""
+    import numpy as np
+
+    from gsched.workload import Workload
+
+    flows = config.workflows.values()
+    nodes = sum(len(flow.nodes) for flow in flows)
+    return Workload(
+        config,
+        list(config.workflows),
+        np.arange(len(flows), dtype=np.int32),
+        np.zeros(len(flows), np.int64),
+        np.zeros(nodes),
+    )

@@ -47,12 +47,12 @@ def load_workload(
 def load_requests(
     path: Path, config: Config | None, *, details: bool = False, warnings: list[Problem] | None = None
 ) -> Workload | None:
-    """Return the workload of a file of requests; None without a config, for which only the outline is checked.
+    """Return the workload of a file of requests; None without a config, for which only what needs none is checked.
 
     Raises:
         InputError: the file is not valid; every problem of it is listed.
     """
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         found = read_parquet(path, config, details=details)
         if isinstance(found, Workload):
             return found

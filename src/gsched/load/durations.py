@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gsched.load.fields import known_names, number_complaint
+from gsched.load.fields import LARGEST, known_names, number_complaint
 from gsched.workload import Config, Floats, Ints, Longs
 
 LISTED = 1000  # problems of one kind that are worth telling one by one
@@ -44,6 +44,7 @@ def resolve(config: Config, workflow: Ints, given: Given, note: Note) -> Floats:
     seconds = _profile_durations(config)[_templates(sizes, workflow, first)]
     _note_missing(config, workflow, first, node, seconds, note)
     seconds[node] = given.seconds[known]
+    _note_twice(given, request, known, node, note)
     return seconds
 
 
@@ -78,8 +79,19 @@ def _note_unknown(config: Config, workflow: Ints, given: Given, request: Longs, 
         note(int(request[entry]), id, f"is no node of {flow.id}", hint)
 
 
+def _note_twice(given: Given, request: Longs, known: np.ndarray, node: Longs | Ints, note: Note) -> None:
+    seen = np.zeros(int(node.max(initial=-1)) + 1, np.bool_)
+    seen[node] = True
+    if np.count_nonzero(seen) == len(node):
+        return
+    order = np.argsort(node, kind="stable")
+    again = np.flatnonzero(known)[order[1:][node[order[1:]] == node[order[:-1]]]]
+    for entry in again[:LISTED].tolist():
+        note(int(request[entry]), given.node_ids[given.node[entry]], "is given twice", "remove one of them")
+
+
 def _note_bad_values(given: Given, request: Longs, note: Note) -> None:
-    bad = np.flatnonzero(~((given.seconds >= 0) & (given.seconds < np.inf)))
+    bad = np.flatnonzero(~((given.seconds >= 0) & (given.seconds <= LARGEST)))
     for entry in bad[:LISTED].tolist():
         complaint = number_complaint(float(given.seconds[entry])) or ("", "")
         note(int(request[entry]), given.node_ids[given.node[entry]], *complaint)

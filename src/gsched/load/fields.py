@@ -3,9 +3,15 @@
 import difflib
 import math
 from collections.abc import Collection, Mapping
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from gsched.load.documents import Document, Place
+
+LARGEST = 1e15  # seconds, GB, tokens: sums and quotients of such stay finite
+LARGEST_COUNT = 1_000_000
+_COMPARED = 1000  # names that are worth comparing with a misspelt one
 
 
 class Fields:
@@ -17,7 +23,7 @@ class Fields:
         self._value = value
 
     def __contains__(self, name: str) -> bool:
-        return self._value.get(name) is not None
+        return self._value.get(name) not in (None, "")
 
     def error(self, name: str, message: str, hint: str = "") -> None:
         """Note an error in a field."""
@@ -28,7 +34,7 @@ class Fields:
         self._document.warn((*self.place, name), message, hint)
 
     def require(self, name: str, what: str) -> bool:
-        """Note it where a field is missing."""
+        """Note it where a field is missing or an empty text."""
         if name not in self:
             self._document.error(self.place, f"has no {name}", f"add {what}")
         return name in self
@@ -59,8 +65,8 @@ class Fields:
         value = self._value.get(name)
         if value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            self.error(name, f"must be a whole number of at least 1, not {show(value)}")
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_COUNT:
+            self.error(name, f"must be a whole number from 1 to {LARGEST_COUNT}, not {show(value)}", "correct it")
             return default
         return value
 
@@ -70,7 +76,7 @@ class Fields:
         if value is None:
             return ()
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            self.error(name, f"must be a list of texts, not {show(value)}")
+            self.error(name, f"must be a list of texts, not {show(value)}", "write [one, two]")
             return ()
         return tuple(value)
 
@@ -80,7 +86,7 @@ class Fields:
         if value is None:
             return {}
         if not isinstance(value, dict):
-            self.error(name, f"must be a mapping, not {show(value)}")
+            self.error(name, f"must be a mapping, not {show(value)}", "write {name: value}")
             return {}
         return value
 
@@ -94,33 +100,42 @@ class Fields:
 def number_complaint(value: object, *, positive: bool = False) -> tuple[str, str] | None:
     """Return what is wrong with a number and what to do, or None."""
     if isinstance(value, str):
-        return f"must be a number, not the text {show(value)}", "remove the quotes"
+        return f"must be a number, not the text {show(value)}", "write a plain number"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"must be a number, not {show(value)}", "give a number"
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return f"must be finite, not {value}", "give a finite number"
     if value < 0 or (positive and value == 0):
-        return f"must be {'above 0' if positive else 'at least 0'}, not {value}", "correct the sign or the value"
+        return f"must be {'above 0' if positive else 'at least 0'}, not {show(value)}", "correct the sign or the value"
+    if value > LARGEST:
+        return f"must be at most {LARGEST:g}, not {show(value)}", "correct the value or its unit"
     return None
 
 
-def closest(name: object, known: Collection[str]) -> str | None:
+def closest(name: str, known: Collection[str]) -> str | None:
     """Return the known name that a misspelt one most likely means."""
-    found = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.75)
+    return _closest(name, tuple(islice(known, _COMPARED)))
+
+
+@lru_cache
+def _closest(name: str, known: tuple[str, ...]) -> str | None:
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     return found[0] if found else None
 
 
 def known_names(name: object, known: Collection[str]) -> str:
     """Return a hint at what an unknown name may have meant."""
-    meant = closest(name, known)
+    meant = closest(str(name), known)
     if meant:
         return f"did you mean {meant}?"
-    names = list(known)
-    return f"known: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}"
+    return f"known: {', '.join(islice(known, 8))}{', …' if len(known) > 8 else ''}"
 
 
 def show(value: object) -> str:
     """Return a value as a message can hold it."""
-    kinds = {dict: "a mapping", list: "a list", type(None): "nothing", bool: str(value).lower()}
-    text = kinds.get(type(value)) or (f'"{value}"' if isinstance(value, str) else str(value))
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if value is None or isinstance(value, bool):
+        return "nothing" if value is None else str(value).lower()
+    text = f'"{value}"' if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}…"

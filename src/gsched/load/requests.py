@@ -31,24 +31,29 @@ def read_requests(document: Document, config: Config | None, *, details: bool) -
 
     Args:
         document: a mapping with a list `requests`, or that list itself.
-        config: models and workflows; None where they could not be read, then only the outline is checked.
+        config: models and workflows; None where they could not be read, then only what needs none is checked.
         details: whether to keep the columns that do not matter to scheduling.
     """
     found = _request_list(document)
-    if found is None or config is None:
+    if found is None:
         return None
     base, values = found
     reader = _Reader(document, base, config)
     rows = [row for i, value in enumerate(values) if (row := reader.row(i, value))]
-    if len(rows) < len(values):
+    if config is None or not rows:
         return None
-    duration = resolve(config, np.array([row.workflow for row in rows], np.int32), _given(rows), reader.note)
-    if any(finding.severity == "error" for finding in document.findings):
+    workflow = np.array([row.workflow for row in rows], np.int32)
+
+    def note(row: int, node: str, message: str, hint: str) -> None:
+        document.error((*base, rows[row].position, "node_execution_times", node), message, hint)
+
+    duration = resolve(config, workflow, _given(rows), note)
+    if document.failed:
         return None
     return Workload(
         config,
         [row.id for row in rows],
-        np.array([row.workflow for row in rows], np.int32),
+        workflow,
         np.array([row.timestamp for row in rows], np.int64),
         duration,
         _details(values) if details else {},
@@ -77,16 +82,12 @@ def _request_list(document: Document) -> tuple[Place, list[Any]] | None:
 class _Reader:
     """Reads the requests of one document, in order."""
 
-    def __init__(self, document: Document, base: Place, config: Config) -> None:
+    def __init__(self, document: Document, base: Place, config: Config | None) -> None:
         self._document = document
         self._base = base
-        self._workflows = {id: i for i, id in enumerate(config.workflows)}
+        self._workflows = {id: i for i, id in enumerate(config.workflows)} if config else None
         self._ids: dict[str, int] = {}
         self._zone: str | None = None
-
-    def note(self, request: int, node: str, message: str, hint: str) -> None:
-        """Note an error in a request's execution times."""
-        self._document.error((*self._base, request, "node_execution_times", node), message, hint)
 
     def row(self, position: int, value: object) -> _Row | None:
         """Return a request, or None after noting what is wrong with it."""
@@ -120,6 +121,8 @@ class _Reader:
         if not fields.require("workflow_id", "the id of its workflow"):
             return -1
         id = fields.text("workflow_id")
+        if self._workflows is None:
+            return -1
         if id and id not in self._workflows:
             fields.error("workflow_id", f'"{id}" is an unknown workflow', known_names(id, self._workflows))
         return self._workflows.get(id, -1)
@@ -140,10 +143,8 @@ class _Reader:
     def _times(self, fields: Fields) -> Mapping[str, float]:
         times = fields.mapping("node_execution_times")
         for node, seconds in times.items():
-            if type(seconds) is not float and type(seconds) is not int:
-                complaint = number_complaint(seconds)
-                if complaint:
-                    self._document.error((*fields.place, "node_execution_times", str(node)), *complaint)
+            if type(seconds) is not float and (complaint := number_complaint(seconds)):
+                self._document.error((*fields.place, "node_execution_times", node), *complaint)
         return times
 
 
@@ -153,7 +154,7 @@ _FIELD_SET = frozenset(FIELDS)
 def _given(rows: Sequence[_Row]) -> Given:
     """Return the execution times of all requests as flat columns."""
     position: dict[str, int] = {}
-    node = [position.setdefault(str(id), len(position)) for row in rows for id in row.times]
+    node = [position.setdefault(id, len(position)) for row in rows for id in row.times]
     seconds = [seconds for row in rows for seconds in row.times.values()]
     first = np.cumsum([0, *(len(row.times) for row in rows)], dtype=np.int64)
     return Given(first, np.array(node, np.int32), list(position), np.array(seconds, np.float64))
