@@ -286,6 +286,13 @@ def test_parallel_nodes_of_a_request_share_one_place() -> None:
     assert (bounds.makespan.value, bounds.mean_latency.value) == pytest.approx((20, 20))
 
 
+def test_the_least_remaining_work_goes_first() -> None:
+    """The long job is preempted when it has less left than the next one needs, so it ends first after all."""
+    workload = _alone(Model("a", 0, load_time_seconds=0), [10.0, 4.0], [0.0, 7.0])
+    bounds = _reached(workload, Cluster(1, switch_overhead=0), "online")
+    assert bounds.mean_latency.value == pytest.approx((10 + 7) / 2)
+
+
 def test_preloaded_models_cost_no_load() -> None:
     workload = _alone(Model("a", 10, load_time_seconds=3), [5.0] * 4)
     bounds = lower_bounds(workload, Cluster(2), "offline", preloaded=True)
@@ -382,7 +389,7 @@ def test_a_gang_of_a_whole_server_never_replaces_another_of_its_model() -> None:
 _jobs = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 12), st.integers(-60, 10)), min_size=1, max_size=80)
 
 
-def _slow_gain(jobs: list[tuple[int, int, int]]) -> float:
+def _slow_gain(jobs: list[tuple[int, int, int]], remaining: bool) -> float:
     """Serve the jobs in steps of a second (all times are whole), and sum up by busy period."""
     left = [work for _, work, _ in jobs]
     total = gain = 0.0
@@ -392,10 +399,13 @@ def _slow_gain(jobs: list[tuple[int, int, int]]) -> float:
             total, gain = total + max(gain, 0.0), 0.0
         if not open_jobs:
             continue
-        chosen = min(open_jobs, key=lambda i: jobs[i][1])
+        chosen = min(open_jobs, key=lambda i: left[i] if remaining else jobs[i][1])
         work, offset = jobs[chosen][1:]
         left[chosen] -= 1
-        gain += (now + 0.5) / work + offset / work
+        if remaining:
+            gain += 0 if left[chosen] else now + 1 + offset
+        else:
+            gain += (now + 0.5) / work + offset / work
     return total
 
 
@@ -404,16 +414,17 @@ def _columns(jobs: list[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray, 
     return release, work, offset
 
 
-@given(_jobs)
+@given(_jobs, st.booleans())
 @settings(deadline=None)
-def test_fluid_gain_is_that_of_least_work_first(jobs: list[tuple[int, int, int]]) -> None:
-    assert fluid_gain(*_columns(jobs)) == pytest.approx(_slow_gain(jobs))
+def test_fluid_gain_is_that_of_least_work_first(jobs: list[tuple[int, int, int]], remaining: bool) -> None:
+    assert fluid_gain(*_columns(jobs), remaining) == pytest.approx(_slow_gain(jobs, remaining))
 
 
-def test_compiled_and_interpreted_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("remaining", [False, True])
+def test_compiled_and_interpreted_agree(monkeypatch: pytest.MonkeyPatch, remaining: bool) -> None:
     random = np.random.default_rng(1)
     columns = np.sort(random.uniform(0, 4000, 3000)), random.exponential(1.5, 3000), random.normal(-2000, 900, 3000)
-    interpreted = fluid_gain(*columns)
+    interpreted = fluid_gain(*columns, remaining)
     monkeypatch.setattr(bounds_fluid, "COMPILE_FROM", 0)
-    assert fluid_gain(*columns) == pytest.approx(interpreted, rel=1e-12)
+    assert fluid_gain(*columns, remaining) == pytest.approx(interpreted, rel=1e-12)
     assert interpreted > 0

@@ -20,6 +20,8 @@ _ROUNDING = 1e-9
 _ROUNDING_OF_TIMES = 1e-12
 # A bound on the mean latency that cannot raise the best by more than this factor is not computed.
 _WORTHWHILE = 1.0001
+# On more slots than these, mean busy times always gave the better bound.
+_FEW_SLOTS = 4
 
 
 class Bound(NamedTuple):
@@ -130,8 +132,8 @@ class _Demand:
         release: earliest start of each job in seconds, ascending, shape (n,).
         work: seconds that each job would take on all slots together, shape (n,).
         tail: seconds from the end of each job to the end of its request, at least, shape (n,).
-        offset: seconds from the mean busy time of each job to the end of its request, at least, less the end of the
-            request's critical path, shape (n,).
+        rest: seconds from the mean busy time of each job to the end of its request, at least, shape (n,).
+        end: end of the request's critical path, shape (n,).
     """
 
     slots: _Slots
@@ -139,7 +141,8 @@ class _Demand:
     release: Floats
     work: Floats
     tail: Floats
-    offset: Floats
+    rest: Floats
+    end: Floats
 
     @classmethod
     def of(cls, slots: _Slots, costs: LoadCosts, paths: list[Paths], ready: Floats) -> "_Demand":
@@ -149,13 +152,13 @@ class _Demand:
         parallel = sum(slots.taken[flow.model[node]] * len(flow.arrival) for flow, nodes in mine for node in nodes)
         slots = slots._replace(limit=int(min(slots.limit, parallel)))
         parts = [_jobs(slots, flow, nodes) for flow, nodes in mine]
-        release, work, tail, offset = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        release, work, tail, rest, end = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         first_loads = float(costs.first @ slots.taken)
         busy = _busy_slots(slots, slots.limit * float(work.sum()) + first_loads)
         floor = float(ready[users].min() + busy + tail.min())
         order = np.argsort(release)
         order = order[work[order] > 0]
-        return cls(slots, floor, *(column[order] for column in (release, work, tail, offset)))
+        return cls(slots, floor, *(column[order] for column in (release, work, tail, rest, end)))
 
     @property
     def makespan(self) -> float:
@@ -171,18 +174,21 @@ class _Demand:
             return 0.0
         before = np.cumsum(self.work) - self.work
         idle_until = np.maximum.accumulate(self.release - before)
-        gain = idle_until + before + self.work / 2 + self.offset
+        gain = idle_until + before + self.work / 2 + self.rest - self.end
         periods = np.flatnonzero(np.diff(idle_until, prepend=-np.inf) > 0)
         return float(np.maximum(np.add.reduceat(gain, periods), 0.0).sum())
 
     @property
     def gain(self) -> float:
         """By how much the sum of completions exceeds that of the critical paths, at least."""
-        return fluid_gain(self.release, self.work, self.offset)
+        gain = fluid_gain(self.release, self.work, self.rest - self.end)
+        if self.slots.limit > _FEW_SLOTS:
+            return gain
+        return max(gain, fluid_gain(self.release, self.work, self.tail - self.end, remaining=True))
 
 
-def _jobs(slots: _Slots, flow: Paths, nodes: list[int]) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return release, work, tail and offset of the requests of a workflow that uses the slots in `nodes`."""
+def _jobs(slots: _Slots, flow: Paths, nodes: list[int]) -> tuple[Floats, ...]:
+    """Return release, work, tail, rest and end of the requests of a workflow that uses the slots in `nodes`."""
     seconds = slots.taken[[flow.model[node] for node in nodes]][:, None] * flow.duration[nodes]
     work = seconds.sum(axis=0)
     share = np.divide(seconds, work, out=np.zeros_like(seconds), where=work > 0)
@@ -190,7 +196,7 @@ def _jobs(slots: _Slots, flow: Paths, nodes: list[int]) -> tuple[Floats, Floats,
     work /= slots.limit
     rest = (share * (flow.duration[nodes] / 2 + flow.tail[nodes])).sum(axis=0)
     np.maximum(rest, work / 2 + tail, out=rest)
-    return release, work, tail, rest - flow.end
+    return release, work, tail, rest, flow.end
 
 
 def _busy_slots(slots: _Slots, seconds: float) -> float:

@@ -1,6 +1,7 @@
 """The fluid relaxation: one machine that serves the work of all requests at full speed, however it likes.
 
-The work waits in a bitmap over the requests' ranks by work, because the least work goes first.
+Jobs wait in a bitmap over their ranks by work, because the least work goes first. Preempted jobs are kept on a stack:
+when a job is preempted it goes before all that wait, so the stack stays in order.
 """
 
 from typing import Any, NamedTuple
@@ -22,26 +23,28 @@ class _State(NamedTuple):
     work: Any  # by rank
     words: Any  # the waiting ranks as a tree of bitmaps: 32 words are summed up in one word of the level above
     level: Any  # where in `words` each level begins, leaves first
-    paused_rank: Any  # a stack of preempted jobs; preemption makes its top the one with the least work
+    paused_rank: Any  # the stack of preempted jobs
     paused_left: Any
 
 
-def fluid_gain(release: Floats, work: Floats, offset: Floats) -> float:
-    """Return by how much waiting for one machine raises a sum of completions over a known one.
+def fluid_gain(release: Floats, work: Floats, offset: Floats, remaining: bool = False) -> float:
+    """Return by how much waiting for one machine raises a sum of completions over a known one, at least.
 
-    Jobs are served preemptively, least work first, which minimises the sum of their mean busy times among all
-    preemptive schedules of one machine (Goemans 1997). Each job contributes its mean busy time plus its offset;
-    each busy period of the machine contributes the sum over its jobs, or nothing where that is negative.
+    Jobs are served preemptively. Least work first minimises the sum of mean busy times among all schedules of one
+    machine (Goemans 1997); least remaining work first that of completions (Schrage 1968). Each job contributes its
+    mean busy time, or its completion where `remaining` is set, plus its offset; each busy period of the machine
+    contributes the sum over its jobs, or nothing where that is negative.
 
     Args:
         release: earliest start of each of n jobs in seconds, ascending, shape (n,).
         work: seconds that the machine needs for each job, positive, shape (n,).
-        offset: added to each job's mean busy time, shape (n,).
+        offset: added to each job's time, shape (n,).
+        remaining: serve the least remaining work first.
     """
     state = _state(release, work, offset)
     if len(release) < COMPILE_FROM:
-        return float(_gain(as_lists(state)))
-    return float(compiled(_gain)(state))
+        return float(_gain(as_lists(state), remaining))
+    return float(compiled(_gain)(state, remaining))
 
 
 def _state(release: Floats, work: Floats, offset: Floats) -> _State:
@@ -61,7 +64,7 @@ def _word_count(bits: int) -> int:
     return (bits - 1 >> _BITS) + 1
 
 
-def _gain(state: _State) -> float:
+def _gain(state: _State, remaining: bool) -> float:
     release, work = state.release, state.work
     jobs = len(release)
     arrived = waiting = paused = 0
@@ -77,7 +80,9 @@ def _gain(state: _State) -> float:
             waiting += 1
             arrived += 1
         rank = _lowest(state.words, state.level) if waiting else jobs
-        if paused and state.paused_rank[paused - 1] < rank:
+        if paused and (
+            state.paused_rank[paused - 1] < rank or (remaining and state.paused_left[paused - 1] <= work[rank])
+        ):
             paused -= 1
             rank = state.paused_rank[paused]
             left = state.paused_left[paused]
@@ -91,7 +96,10 @@ def _gain(state: _State) -> float:
             state.paused_rank[paused] = rank
             state.paused_left[paused] = left - served
             paused += 1
-        gain += served / work[rank] * (now + served / 2)
+        elif remaining:
+            gain += now + left
+        if not remaining:
+            gain += served / work[rank] * (now + served / 2)
         now += served
     return total + max(gain, 0.0)
 
