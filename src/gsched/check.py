@@ -7,6 +7,7 @@ from 0, as in the log.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from reprlib import repr as shortened
 from typing import NamedTuple
 
 import numpy as np
@@ -107,9 +108,9 @@ def _stated(log: Log) -> tuple[_Stated, list[Violation]]:
     except (TypeError, ValueError) as error:
         wrong.append(f"the summary does not describe a cluster: {error}")
     if cluster and gpus != list(range(cluster.gpus)):
-        wrong.append(f"gpus is {gpus!r}, not 0 to {cluster.gpus - 1}")
+        wrong.append(f"gpus is {shortened(gpus)}, not 0 to {cluster.gpus - 1}")
     if mode not in ("offline", "online", None):
-        wrong.append(f"mode is {mode!r}, neither 'offline' nor 'online'")
+        wrong.append(f"mode is {shortened(mode)}, neither 'offline' nor 'online'")
         mode = None
     return _Stated(cluster, mode), [Violation("summary", text) for text in wrong]
 

@@ -1,7 +1,9 @@
 """The rules that the checker checks, each in a few lines over the facts of a log."""
 
 import math
+import sys
 from collections.abc import Callable, Iterator
+from reprlib import repr as shortened
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -231,7 +233,7 @@ def _summary(facts: Facts) -> _Problems:
     for name, expected in facts.totals.items():
         given = facts.log.summary.get(name)
         if given is not None and not _agrees(given, expected):
-            yield _total(f"{name} is {given!r}, the rows give {expected!r}")
+            yield _total(f"{name} is {shortened(given)}, the rows give {expected!r}")
 
 
 _BOUNDS = (
@@ -246,7 +248,7 @@ def _bound(facts: Facts) -> _Problems:
         if value is None or bound is None:
             continue
         if not _is_number(bound):
-            yield _total(f"{bound_name} is {bound!r}, not a number")
+            yield _total(f"{bound_name} is {shortened(bound)}, not a number")
         elif value < bound - ABSOLUTE - RELATIVE * abs(bound):
             yield _total(f"the rows give a {total} of {value!r}, below the {bound_name} of {bound!r}")
         else:
@@ -264,7 +266,7 @@ def _total(text: str) -> Problem:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _agrees(given: Any, expected: float) -> bool:

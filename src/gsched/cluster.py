@@ -1,7 +1,10 @@
 """The cluster: how many GPUs, how they are grouped, and what moving a model costs."""
 
-import math
 from dataclasses import dataclass
+from operator import index
+
+MOST_GPUS = 1_000_000
+LARGEST = 1e15  # so that sums and quotients of what is given stay finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,7 +12,7 @@ class Cluster:
     """GPUs 0 to `gpus - 1`, in servers of `gpus_per_server` (the last may be smaller; None: a single server).
 
     Args:
-        gpus: number of GPUs, at least 1.
+        gpus: number of GPUs, 1 to 1,000,000.
         gpus_per_server: number of GPUs in a server, at least 1.
         gpu_memory_gb: memory of one GPU in GB.
         pcie_bandwidth: speed at which models enter and leave GPUs, in GB/s.
@@ -17,6 +20,7 @@ class Cluster:
 
     Raises:
         ValueError: a value is out of range.
+        TypeError: a value is no number, or a number of GPUs no whole one.
     """
 
     gpus: int
@@ -26,15 +30,15 @@ class Cluster:
     switch_overhead: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.gpus < 1:
-            raise ValueError(f"a cluster needs at least 1 GPU, not {self.gpus}")
-        if self.gpus_per_server is not None and self.gpus_per_server < 1:
+        if not 1 <= index(self.gpus) <= MOST_GPUS:
+            raise ValueError(f"a cluster has 1 to {MOST_GPUS:,} GPUs, not {self.gpus}")
+        if self.gpus_per_server is not None and index(self.gpus_per_server) < 1:
             raise ValueError(f"a server needs at least 1 GPU, not {self.gpus_per_server}")
         for name in ("gpu_memory_gb", "pcie_bandwidth"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive and finite, not {getattr(self, name)}")
-        if not 0 <= self.switch_overhead < math.inf:
-            raise ValueError(f"switch_overhead must be at least 0 and finite, not {self.switch_overhead}")
+            if not 1 / LARGEST <= getattr(self, name) <= LARGEST:
+                raise ValueError(f"{name} must be between {1 / LARGEST:g} and {LARGEST:g}, not {getattr(self, name)}")
+        if not 0 <= self.switch_overhead <= LARGEST:
+            raise ValueError(f"switch_overhead must be between 0 and {LARGEST:g}, not {self.switch_overhead}")
 
     @property
     def server_size(self) -> int:

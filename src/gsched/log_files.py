@@ -181,8 +181,9 @@ def _read_parquet(content: bytes) -> Log:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=list(_TEXTS))
-        table = file.read(columns=[name for name in _COLUMNS if file.schema_arrow.names.count(name) == 1])
+        names = pq.read_schema(pa.BufferReader(content)).names
+        wanted = [name for name in _COLUMNS if names.count(name) == 1]
+        table = pq.read_table(pa.BufferReader(content), columns=wanted, read_dictionary=list(_TEXTS))
         table.validate(full=True)
         columns = {name: _arrow_column(table, name) for name in _COLUMNS}
     except (OSError, pa.ArrowException) as error:

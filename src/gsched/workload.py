@@ -5,7 +5,7 @@ and, within a request, of its workflow's nodes. A node of the workload is known 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -74,12 +74,18 @@ class Workflow:
     @cached_property
     def parents(self) -> tuple[tuple[int, ...], ...]:
         """For each node, the positions of the nodes it waits for."""
-        return tuple(tuple(sorted({a for a, b in self.edges if b == node})) for node in range(len(self.nodes)))
+        return self._neighbours((b, a) for a, b in self.edges)
 
     @cached_property
     def children(self) -> tuple[tuple[int, ...], ...]:
         """For each node, the positions of the nodes that wait for it."""
-        return tuple(tuple(sorted({b for a, b in self.edges if a == node})) for node in range(len(self.nodes)))
+        return self._neighbours(self.edges)
+
+    def _neighbours(self, pairs: Iterable[tuple[int, int]]) -> tuple[tuple[int, ...], ...]:
+        found: list[set[int]] = [set() for _ in self.nodes]
+        for node, neighbour in pairs:
+            found[node].add(neighbour)
+        return tuple(tuple(sorted(neighbours)) for neighbours in found)
 
     @cached_property
     def order(self) -> tuple[int, ...]:

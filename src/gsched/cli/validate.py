@@ -7,6 +7,7 @@ import typer
 
 from gsched.cli import options
 from gsched.cli.console import print_problems
+from gsched.cli.simulate import cluster_of
 from gsched.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ def validate(
 
     Example: gsched validate --config examples/pipelines.json --requests examples/pipelines_requests.yaml --gpus 8
     """
-    from gsched.cluster import Cluster
     from gsched.load import load_config, load_workload
     from gsched.simulate import require_fit
 
@@ -45,7 +45,7 @@ def validate(
             f"{workload.request_count:,} requests, {workload.node_count:,} nodes"
         )
     if gpus is not None:
-        require_fit(workload, Cluster(gpus, gpus_per_server))
+        require_fit(workload, cluster_of(gpus, gpus_per_server, pcie_bandwidth=16.0, switch_overhead=2.0))
     print_problems(warnings)
     if not quiet:
         typer.echo(f"{size}: {f'{len(warnings)} warnings' if warnings else 'no problems'}")

@@ -179,10 +179,10 @@ class _Lines:
             return self._numbers[place[0]] if place and isinstance(place[0], int) else 0
         node, line = self._root, 0
         for part in place:
-            node = _child(node, part)
+            mark, node = _child(node, part)
             if node is None:
                 break
-            line = node.start_mark.line + 1
+            line = mark.line + 1
         return line
 
 
@@ -196,12 +196,13 @@ def compose(text: str) -> Any:
         return None
 
 
-def _child(node: Any, part: str | int) -> Any:
-    if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-        return node.value[part] if part < len(node.value) else None
+def _child(node: Any, part: str | int) -> tuple[Any, Any]:
+    """Return where the entry of a mapping or list begins, and its value; None for both where there is none."""
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part].start_mark, node.value[part]
     if isinstance(node, yaml.MappingNode):
-        return next((value for key, value in node.value if key.value == part), None)
-    return None
+        return next(((key.start_mark, value) for key, value in node.value if key.value == part), (None, None))
+    return None, None
 
 
 def _repeated_keys(root: Any) -> list[tuple[str, int]]:

@@ -56,10 +56,9 @@ def _table(path: Path, details: bool) -> Any:
     if not content.startswith(b"PAR1"):
         raise InputError.one(path, "", "is no Parquet file", "rename it after what it is, or make it anew")
     try:
-        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=["workflow_id"])
-        names = file.schema_arrow.names
+        names = pq.read_schema(pa.BufferReader(content)).names
         wanted = [name for name in (*_REQUIRED, _TIMES, *(_DETAILS if details else ())) if names.count(name) == 1]
-        table = file.read(columns=wanted)
+        table = pq.read_table(pa.BufferReader(content), columns=wanted, read_dictionary=["workflow_id"])
         table.validate(full=True)
     except (OSError, pa.ArrowException) as error:
         what = " ".join(str(error).split())
