@@ -32,7 +32,7 @@ from gsched import state
 from gsched.cluster import Cluster
 from gsched.log import Log
 from gsched.policies import find_policy
-from gsched.simulate import execute, simulate
+from gsched.simulator import execute, simulate
 from gsched.workload import Workload
 
 LOADS = {"stable": 0.7, "overloaded": 1.5}

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from reference import allowed_gangs, simulate_slowly
 from strategies import Case, cases, clusters, configs
 
-from gsched import bounds_fluid
-from gsched.bounds import Bounds, lower_bounds
-from gsched.bounds_capacity import LoadCosts, gangs_at_once, usable_gpus
-from gsched.bounds_fluid import fluid_gain
+from gsched.bounds import Bounds, fluid, lower_bounds
+from gsched.bounds.capacity import LoadCosts, gangs_at_once, usable_gpus
+from gsched.bounds.fluid import fluid_gain
 from gsched.cluster import Cluster
 from gsched.workload import Config, Mode, Model, Node, Workflow, Workload
 
@@ -425,6 +424,6 @@ def test_compiled_and_interpreted_agree(monkeypatch: pytest.MonkeyPatch, remaini
     random = np.random.default_rng(1)
     columns = np.sort(random.uniform(0, 4000, 3000)), random.exponential(1.5, 3000), random.normal(-2000, 900, 3000)
     interpreted = fluid_gain(*columns, remaining)
-    monkeypatch.setattr(bounds_fluid, "COMPILE_FROM", 0)
+    monkeypatch.setattr(fluid, "COMPILE_FROM", 0)
     assert fluid_gain(*columns, remaining) == pytest.approx(interpreted, rel=1e-12)
     assert interpreted > 0

@@ -1,3 +1,78 @@
-"""gsched: schedule multi-model AI workflows on GPU clusters."""
+"""gsched: schedule multi-model AI workflows on GPU clusters.
+
+The names in `__all__` are the public interface. Each is loaded when first used, so that importing gsched costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gsched.bounds import Bound, Bounds, lower_bounds
+    from gsched.checker import Report, Violation, check
+    from gsched.cluster import Cluster
+    from gsched.errors import InputError, PolicyError, Problem
+    from gsched.generator import generate
+    from gsched.load import load_config, load_workload, save_config, save_requests
+    from gsched.log import Log
+    from gsched.log_files import read_log, write_log
+    from gsched.policies import Policy
+    from gsched.policies.custom import View
+    from gsched.simulator import simulate
+    from gsched.workload import Config, Model, Node, Workflow, Workload
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Bound",
+    "Bounds",
+    "Cluster",
+    "Config",
+    "InputError",
+    "Log",
+    "Model",
+    "Node",
+    "Policy",
+    "PolicyError",
+    "Problem",
+    "Report",
+    "View",
+    "Violation",
+    "Workflow",
+    "Workload",
+    "check",
+    "generate",
+    "load_config",
+    "load_workload",
+    "lower_bounds",
+    "read_log",
+    "save_config",
+    "save_requests",
+    "simulate",
+    "write_log",
+]
+
+_HOMES = {
+    "bounds": ("Bound", "Bounds", "lower_bounds"),
+    "checker": ("Report", "Violation", "check"),
+    "cluster": ("Cluster",),
+    "errors": ("InputError", "PolicyError", "Problem"),
+    "generator": ("generate",),
+    "load": ("load_config", "load_workload", "save_config", "save_requests"),
+    "log": ("Log",),
+    "log_files": ("read_log", "write_log"),
+    "policies": ("Policy",),
+    "policies.custom": ("View",),
+    "simulator": ("simulate",),
+    "workload": ("Config", "Model", "Node", "Workflow", "Workload"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'gsched' has no attribute {name!r}")
+    return getattr(import_module(f"gsched.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -27,7 +27,7 @@ for command in (demo, generate, validate, simulate, check):
 
 
 # Typer carries a copy of click, and of its errors exports only this subclass.
-_UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # type: ignore[assignment]
+_UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 
 
 def _version(wanted: bool) -> None:

@@ -9,7 +9,7 @@ from gsched.cli import options
 from gsched.cli.console import print_problems, print_verdict, stages
 
 if TYPE_CHECKING:
-    from gsched.check import Report
+    from gsched.checker import Report
 
 
 def check(
@@ -30,7 +30,7 @@ def check(
     Example: gsched check baseline_execution_log.json --config examples/pipelines.json --requests
     examples/pipelines_requests.yaml
     """
-    from gsched.check import check as check_log
+    from gsched.checker import check as check_log
     from gsched.errors import InputError, Problem
     from gsched.load import load_workload
     from gsched.log_files import read_log

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from gsched.errors import Problem
 
 if TYPE_CHECKING:
-    from gsched.check import Report
     from rich.console import Console
+
+    from gsched.checker import Report
 
 SHOWN_PROBLEMS = 50
 

@@ -9,7 +9,7 @@ from gsched.cli import options
 from gsched.cli.console import out, stages
 
 if TYPE_CHECKING:
-    from gsched.check import Report
+    from gsched.checker import Report
     from gsched.cluster import Cluster
     from gsched.log import Log
     from gsched.workload import Mode, Workload
@@ -31,14 +31,14 @@ def demo(
 
     Example: gsched demo
     """
-    from gsched.check import check
+    from gsched.checker import check
     from gsched.cluster import Cluster
     from gsched.demo import CONFIG
-    from gsched.generate import generate
+    from gsched.generator import generate
     from gsched.load import save_config, save_requests
     from gsched.log_files import write_log
     from gsched.policies import BUILT_IN
-    from gsched.simulate import simulate
+    from gsched.simulator import simulate
 
     runs = []
     modes: tuple[Mode, ...] = ("offline", "online")

@@ -78,8 +78,8 @@ def generate(
     import secrets
 
     from gsched.arrivals import parse_profile
-    from gsched.generate import generate as draw
-    from gsched.generate import parse_weights, statistics
+    from gsched.generator import generate as draw
+    from gsched.generator import parse_weights, statistics
     from gsched.load import load_config, save_requests
 
     arguments: dict[str, Any] = {

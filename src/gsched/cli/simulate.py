@@ -11,7 +11,7 @@ from gsched.cli.console import out, print_problems, print_verdict, stages
 from gsched.errors import InputError, Problem
 
 if TYPE_CHECKING:
-    from gsched.check import Report
+    from gsched.checker import Report
     from gsched.cluster import Cluster
     from gsched.log import Log
     from gsched.workload import Workload
@@ -48,9 +48,9 @@ def simulate(
 
     Example: gsched simulate --config examples/pipelines.json --requests examples/pipelines_requests.yaml --gpus 8
     """
-    from gsched.check import check as check_log
+    from gsched.checker import check as check_log
     from gsched.load import load_workload
-    from gsched.simulate import simulate as run
+    from gsched.simulator import simulate as run
 
     if simulate is Truth.TRUE:
         raise InputError.one("--simulate true", "", "running models for real is not there yet", "use --simulate false")

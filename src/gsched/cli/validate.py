@@ -30,7 +30,7 @@ def validate(
     Example: gsched validate --config examples/pipelines.json --requests examples/pipelines_requests.yaml --gpus 8
     """
     from gsched.load import load_config, load_workload
-    from gsched.simulate import require_fit
+    from gsched.simulator import require_fit
 
     if gpus_per_server is not None and gpus is None:
         raise InputError.one("options", "", "--gpus-per-server says nothing without --gpus", "give both")

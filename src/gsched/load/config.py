@@ -60,7 +60,7 @@ def _models(document: Document, values: Mapping[str, Any]) -> dict[str, Model]:
         place = ("models", id)
         if not isinstance(value, dict):
             document.error(place, f"must be a mapping, not {show(value)}", "see docs/formats.md")
-        elif inherited := _inherit(document, id, values):
+        elif (inherited := _inherit(document, id, values)) is not None:
             Fields(document, place, value).warn_of_typos(_MODEL_FIELDS)
             before = len(document.findings)
             models[id] = _model(Fields(document, place, inherited), id)

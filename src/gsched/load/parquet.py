@@ -100,7 +100,7 @@ def _are_times(kind: Any) -> bool:
 def _ids(table: Any, problems: Problems) -> Sequence[str]:
     import pyarrow.compute as pc
 
-    column = table["request_id"]
+    column = table["request_id"].cast("string")
     ids: Sequence[str] = column.to_pylist()
     if pc.count_distinct(column).as_py() < len(ids):
         seen: dict[str, int] = {}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gsched.arrivals import draw_arrivals, parse_profile
 from gsched.cli import main
 from gsched.errors import InputError
-from gsched.generate import SHORTEST, USUAL_VALUES, generate, parse_weights, statistics
+from gsched.generator import SHORTEST, USUAL_VALUES, generate, parse_weights, statistics
 from gsched.load import load_workload
 from gsched.workload import Config, Model, Node, Workflow, Workload
 
@@ -170,7 +170,7 @@ def test_golden_example():
 
 FINGERPRINT = """
 import hashlib, json
-from gsched.generate import generate, statistics
+from gsched.generator import generate, statistics
 from gsched.load import load_workload
 from gsched.workload import Config, Model, Node, Workflow
 model = Model("m", 1, token_mean=9, tokens_per_second=2, token_std=3, type="llm")

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gsched.bounds_capacity import LoadCosts, gangs_at_once, usable_gpus
-from gsched.bounds_fluid import fluid_gain
-from gsched.bounds_paths import Paths, find_paths
+from gsched.bounds.capacity import LoadCosts, gangs_at_once, usable_gpus
+from gsched.bounds.fluid import fluid_gain
+from gsched.bounds.paths import Paths, find_paths
 from gsched.cluster import Cluster
 from gsched.workload import Floats, Mode, Model, Workload
 

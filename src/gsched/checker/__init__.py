@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gsched.check_facts import TOTALS, Facts
-from gsched.check_rules import NEEDS, RULES, Problem, has
+from gsched.checker.facts import TOTALS, Facts
+from gsched.checker.rules import NEEDS, RULES, Problem, has
 from gsched.cluster import Cluster
 from gsched.log import Log
 from gsched.workload import Mode, Workload

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from gsched.check_facts import ABSOLUTE, RELATIVE, Array, Bools, Facts, matched
+from gsched.checker.facts import ABSOLUTE, RELATIVE, Array, Bools, Facts, matched
 from gsched.log import Gangs
 from gsched.workload import Floats, Longs, Workload
 

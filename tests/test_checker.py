@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from reference import simulate_slowly
 from strategies import SECOND, Case, cases
 
-import gsched.check
-from gsched.check import check
+import gsched.checker
+from gsched.checker import check
 from gsched.cluster import Cluster
 from gsched.log import Gangs, Labels, Log
 from gsched.workload import Config, Model, Node, Workflow, Workload
@@ -542,10 +542,10 @@ def test_columns_that_repeat_a_text_are_read_by_text():
     assert check(replace(warm, model_name=Labels(np.array([0, 1], np.int32), ["small", "small"]))).valid
 
 
-@pytest.mark.parametrize("name", ["check.py", "check_facts.py", "check_rules.py"])
+@pytest.mark.parametrize("name", ["__init__.py", "facts.py", "rules.py"])
 def test_the_checker_shares_nothing_with_the_engine(name):
-    tree = ast.parse((Path(gsched.check.__file__).parent / name).read_text())
+    tree = ast.parse((Path(gsched.checker.__file__).parent / name).read_text())
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    allowed = {f"gsched.{module}" for module in ("workload", "cluster", "log", "check_facts", "check_rules")}
+    allowed = {f"gsched.{module}" for module in ("workload", "cluster", "log", "checker.facts", "checker.rules")}
     assert {module for module in imported if module.startswith("gsched")} <= allowed

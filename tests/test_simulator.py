@@ -10,11 +10,11 @@ from reference import simulate_slowly
 from strategies import Case, cases, configs
 
 from gsched.bounds import lower_bounds
-from gsched.check import check
+from gsched.checker import check
 from gsched.cluster import Cluster
 from gsched.errors import InputError, PolicyError
 from gsched.log import Log
-from gsched.simulate import simulate
+from gsched.simulator import simulate
 from gsched.workload import Config, Model, Node, Workflow, Workload
 
 TIMES = ("start_time", "end_time", "execution_time", "estimated_time", "switch_time", "ready_time", "waiting_time")
@@ -124,7 +124,13 @@ def test_warm_gang_is_preferred_to_a_lower_one() -> None:
 
 @pytest.mark.parametrize(
     ("gpus", "per_server", "size", "starts"),
-    [(8, 4, 3, [0, 4]), (8, 4, 6, [0]), (10, 4, 2, [0, 2, 4, 6, 8]), (7, 4, 3, [0, 4]), (70, None, 7, [*range(0, 70, 7)])],
+    [
+        (8, 4, 3, [0, 4]),
+        (8, 4, 6, [0]),
+        (10, 4, 2, [0, 2, 4, 6, 8]),
+        (7, 4, 3, [0, 4]),
+        (70, None, 7, [*range(0, 70, 7)]),
+    ],
 )
 def test_gangs_stay_in_servers(gpus: int, per_server: int | None, size: int, starts: list[int]) -> None:
     log = simulate(tiny({"a": size}, "a", count=len(starts)), Cluster(gpus, per_server))
@@ -213,7 +219,7 @@ def test_mistake_in_a_policy_is_told_with_its_line() -> None:
         def choose(self, view):
             return 1 / 0
 
-    with pytest.raises(PolicyError, match=r"policy Broken: choose failed at .*test_simulate.py:\d+: ZeroDivisionError"):
+    with pytest.raises(PolicyError, match=r"Broken: choose failed at .*test_simulator.py:\d+: ZeroDivisionError"):
         simulate(tiny({"a": 1}, "a"), Cluster(1), Broken())
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gsched.bounds_capacity import LoadCosts
+from gsched.bounds.capacity import LoadCosts
 from gsched.workload import Floats, Mode, Workflow, Workload
 
 # Each pass makes models wait for the first loads of those before them; more passes than this add next to nothing.
