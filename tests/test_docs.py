@@ -28,8 +28,7 @@ def checkout(tmp_path: Path) -> Path:
     """A folder with what a reader has: examples and scripts, and gsched in .venv."""
     for name in ("examples", "scripts"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv" / "bin").symlink_to(BIN)
+    (tmp_path / ".venv").symlink_to(BIN.parent)
     return tmp_path
 
 

@@ -9,6 +9,8 @@ from typing import IO
 
 from gsched.errors import InputError
 
+PathLike = str | os.PathLike[str]
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from gsched.errors import InputError
-from gsched.files import read_bytes, whole_file
+from gsched.files import PathLike, read_bytes, whole_file
 from gsched.log import Gangs, Labels, Log
 
 if TYPE_CHECKING:
@@ -54,26 +54,27 @@ class _Document(msgspec.Struct):
     executions: list[_Row]
 
 
-def write_log(log: Log, path: Path) -> None:
+def write_log(log: Log, path: PathLike) -> None:
     """Write a log to `path`, as Parquet where its suffix is `.parquet`, else as JSON.
 
     Raises:
         InputError: the file cannot be written.
     """
-    with whole_file(path) as file:
-        if path.suffix == ".parquet":
+    target = Path(path)
+    with whole_file(target) as file:
+        if target.suffix == ".parquet":
             _write_parquet(log, file)
         else:
             _write_json(log, file)
 
 
-def read_log(path: Path) -> Log:
+def read_log(path: PathLike) -> Log:
     """Read a log that gsched or another tool wrote.
 
     Raises:
         InputError: the file cannot be read or is not an execution log.
     """
-    content = read_bytes(path)
+    content = read_bytes(Path(path))
     try:
         return _read_parquet(content) if content[:4] == b"PAR1" else _read_json(content)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from gsched.errors import InputError, Problem
+from gsched.files import PathLike
 from gsched.load.config import load_config
 from gsched.load.documents import Document
 from gsched.load.parquet import read_parquet
@@ -14,7 +15,7 @@ __all__ = ["load_config", "load_requests", "load_workload", "save_config", "save
 
 
 def load_workload(
-    config_path: Path, requests_path: Path, *, details: bool = False, warnings: list[Problem] | None = None
+    config_path: PathLike, requests_path: PathLike, *, details: bool = False, warnings: list[Problem] | None = None
 ) -> Workload:
     """Return the workload of a configuration and a file of requests (YAML, JSON, JSON Lines or Parquet).
 
@@ -35,7 +36,7 @@ def load_workload(
     except InputError as error:
         problems.extend(error.problems)
     try:
-        workload = load_requests(requests_path, config, details=details, warnings=found)
+        workload = load_requests(Path(requests_path), config, details=details, warnings=found)
     except InputError as error:
         problems.extend(error.problems)
     if problems or workload is None:
@@ -68,7 +69,7 @@ def load_requests(
     return workload
 
 
-def _missing_load_times(path: Path, workload: Workload) -> list[Problem]:
+def _missing_load_times(path: PathLike, workload: Workload) -> list[Problem]:
     """Return a warning for each model in use whose load time has to be derived."""
     used = sorted(set(workload.template_model.tolist()))
     message = "is missing, so a first load takes memory_gb / pcie_bandwidth + switch_overhead"

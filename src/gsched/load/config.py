@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gsched.errors import InputError, Problem
+from gsched.files import PathLike
 from gsched.load.documents import Document
 from gsched.load.fields import LARGEST, Fields, known_names, show
 from gsched.workload import Config, Model, Node, Workflow
@@ -14,7 +15,7 @@ _NODE_FIELDS = ("id", "model", "inputs", "outputs", "config_options")
 _WORKFLOW_FIELDS = ("name", "nodes", "edges", "weight")
 
 
-def load_config(path: Path, warnings: list[Problem] | None = None) -> Config:
+def load_config(path: PathLike, warnings: list[Problem] | None = None) -> Config:
     """Return the models and workflows of a JSON or YAML file.
 
     Args:
@@ -24,7 +25,7 @@ def load_config(path: Path, warnings: list[Problem] | None = None) -> Config:
     Raises:
         InputError: the file is not a valid configuration; every problem of it is listed.
     """
-    document = Document(path)
+    document = Document(Path(path))
     config = _read(document)
     problems = document.problems()
     if config is None:

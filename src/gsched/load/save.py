@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from gsched.errors import InputError
-from gsched.files import whole_file
+from gsched.files import PathLike, whole_file
 from gsched.load.documents import TEXT_SUFFIXES
 from gsched.load.parquet import write_parquet
 from gsched.workload import Config, Longs, Model, Node, Workflow, Workload
@@ -18,7 +18,7 @@ from gsched.workload import Config, Longs, Model, Node, Workflow, Workload
 _CHUNK = 500
 
 
-def save_requests(workload: Workload, path: Path) -> None:
+def save_requests(workload: Workload, path: PathLike) -> None:
     """Write the requests of a workload, in the format of the path's suffix.
 
     Raises:
@@ -26,14 +26,15 @@ def save_requests(workload: Workload, path: Path) -> None:
     """
     writers = {".json": _write_json, ".jsonl": _write_lines, ".parquet": write_parquet}
     writers |= {".yaml": _write_yaml, ".yml": _write_yaml}
-    if path.suffix not in writers:
+    target = Path(path)
+    if target.suffix not in writers:
         known = ", ".join((*TEXT_SUFFIXES, ".parquet"))
-        raise InputError.one(path, "", f"has an unknown suffix {path.suffix!r}", f"use {known}")
-    with whole_file(path) as file:
-        writers[path.suffix](workload, file)
+        raise InputError.one(path, "", f"has an unknown suffix {target.suffix!r}", f"use {known}")
+    with whole_file(target) as file:
+        writers[target.suffix](workload, file)
 
 
-def save_config(config: Config, path: Path) -> None:
+def save_config(config: Config, path: PathLike) -> None:
     """Write models and workflows as JSON; what is at its default is left out.
 
     Raises:
@@ -43,7 +44,7 @@ def save_config(config: Config, path: Path) -> None:
         "models": {model.id: _fields(model) for model in config.models.values()},
         "workflows": {flow.id: _workflow(flow) for flow in config.workflows.values()},
     }
-    with whole_file(path) as file:
+    with whole_file(Path(path)) as file:
         file.write(json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
