@@ -13,9 +13,17 @@ from gsched.errors import InputError
 from gsched.files import PathLike, whole_file
 from gsched.load.documents import TEXT_SUFFIXES
 from gsched.load.parquet import write_parquet
+from gsched.load.yaml_values import NUMBER
 from gsched.workload import Config, Longs, Model, Node, Workflow, Workload
 
 _CHUNK = 500
+
+
+class Dumper(yaml.CSafeDumper):
+    """Writes YAML 1.1 with quotes around all texts that YAML 1.2 would take for numbers."""
+
+
+Dumper.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+.0123456789"))
 
 
 def save_requests(workload: Workload, path: PathLike) -> None:
@@ -27,15 +35,16 @@ def save_requests(workload: Workload, path: PathLike) -> None:
     writers = {".json": _write_json, ".jsonl": _write_lines, ".parquet": write_parquet}
     writers |= {".yaml": _write_yaml, ".yml": _write_yaml}
     target = Path(path)
-    if target.suffix not in writers:
+    suffix = target.suffix.lower()
+    if suffix not in writers:
         known = ", ".join((*TEXT_SUFFIXES, ".parquet"))
-        raise InputError.one(path, "", f"has an unknown suffix {target.suffix!r}", f"use {known}")
+        raise InputError.one(path, "", f'has an unknown suffix "{target.suffix}"', f"use {known}")
     with whole_file(target) as file:
-        writers[target.suffix](workload, file)
+        writers[suffix](workload, file)
 
 
 def save_config(config: Config, path: PathLike) -> None:
-    """Write models and workflows as JSON; what is at its default is left out.
+    """Write models and workflows as JSON; what is at its default is left out, unless a base model may say otherwise.
 
     Raises:
         InputError: the file cannot be written.
@@ -49,8 +58,10 @@ def save_config(config: Config, path: PathLike) -> None:
 
 
 def _fields(part: Model | Node) -> dict[str, Any]:
-    """Return the fields of a model or node that differ from their defaults."""
+    """Return the fields of a model or node that differ from their defaults; of a model with a base model, all."""
     values = {field.name: getattr(part, field.name) for field in fields(part) if field.name != "id"}
+    if isinstance(part, Model) and part.base_model:
+        return values
     defaults = {field.name: field.default for field in fields(part)}
     return {name: value for name, value in values.items() if value != defaults[name] and value not in ((), {})}
 
@@ -108,5 +119,5 @@ def _write_yaml(workload: Workload, file: IO[bytes]) -> None:
 
 
 def _yaml(rows: list[dict[str, Any]]) -> bytes:
-    text: bytes = yaml.dump(rows, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, encoding="utf-8")
+    text: bytes = yaml.dump(rows, Dumper=Dumper, sort_keys=False, allow_unicode=True, encoding="utf-8")
     return text

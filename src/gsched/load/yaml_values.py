@@ -15,11 +15,11 @@ _WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL
 _WORDS |= dict.fromkeys(("true", "True", "TRUE"), True) | dict.fromkeys(("false", "False", "FALSE"), False)
 _WORDS |= dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan)
 _WORDS |= {sign + word: float(f"{sign}inf") for sign in ("", "+", "-") for word in (".inf", ".Inf", ".INF")}
-_NUMBER = re.compile(r"[-+]?(?:(?P<whole>[0-9]+)|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)")
+NUMBER = re.compile(r"[-+]?(?:(?P<whole>[0-9]+)|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)$")
 _PLAIN_TAGS = {None, "!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq"))}
 
 _NO_KEY = object()  # of a mapping whose next key has not come yet
-_MERGE = "<<"
+_MERGE: Any = object()  # the key << without quotes
 MAX_DEPTH = 200  # tens of thousands of levels would overflow the C stack when lines are looked up
 
 
@@ -68,8 +68,10 @@ class _Builder:
     def _scalar(self, event: Any) -> None:
         if event.tag not in _PLAIN_TAGS:
             raise _error(f"tag {event.tag} is not supported", event)
-        is_text = self._keys[-1] is _NO_KEY or not event.implicit[0]
-        value = event.value if is_text else _plain(event.value)
+        value = event.value
+        if event.implicit[0]:
+            is_key = self._keys[-1] is _NO_KEY
+            value = (_MERGE if value == "<<" else value) if is_key else _plain(value)
         if event.anchor:
             self._named[event.anchor] = value
         self._add(event, value)
@@ -105,15 +107,15 @@ class _Builder:
         elif key is not _NO_KEY:
             container[key] = value
             self._keys[-1] = _NO_KEY
-        elif isinstance(value, str):
+        elif isinstance(value, str) or value is _MERGE:
             if value in container:
-                self._on_twice(value, event.start_mark.line + 1)
+                self._on_twice("<<" if value is _MERGE else value, event.start_mark.line + 1)
             self._keys[-1] = value
         else:
             raise _error("a key must be a text", event)
 
 
-def _merged(mapping: dict[str, Any], event: Any) -> dict[str, Any]:
+def _merged(mapping: dict[Any, Any], event: Any) -> dict[str, Any]:
     """Return a mapping with those that its `<<` refers to; its own values win, then those of the first."""
     own = dict(mapping)
     inherited = own.pop(_MERGE)
@@ -128,7 +130,7 @@ def _merged(mapping: dict[str, Any], event: Any) -> dict[str, Any]:
 
 def _plain(text: str) -> Any:
     """Return what an unquoted scalar stands for."""
-    if text and text[0] in "-+.0123456789" and (number := _NUMBER.fullmatch(text)):
+    if text and text[0] in "-+.0123456789" and (number := NUMBER.fullmatch(text)):
         return whole_number(text) if number["whole"] else float(text)
     return _WORDS.get(text, text)
 
