@@ -225,7 +225,7 @@ def _gangs(column: Any) -> Gangs:
     if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
         raise ValueError(f"column gpu_ids must hold lists, not {column.type}")
     first = column.offsets.to_numpy().astype(np.int64)
-    return Gangs(first - first[0], _numbers("gpu_ids", column.flatten(), np.int32))
+    return Gangs(first, _numbers("gpu_ids", column.flatten(), np.int32))
 
 
 def _numbers(name: str, column: Any, dtype: type[np.int32] | type[np.float64]) -> Any:
