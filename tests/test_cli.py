@@ -129,6 +129,24 @@ def test_validate_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert "model llm70b: needs 4 GPUs, the cluster has 3" in capsys.readouterr().err
 
 
+def test_validate_as_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("validate", *GIVEN, "--json") == 0
+    counts = {"models": 7, "workflows": 3, "requests": 300, "nodes": 1009}
+    assert json.loads(capsys.readouterr().out) == {"valid": True, **counts, "problems": []}
+    (here / "config.json").write_text('{"models": {}}')
+    assert run("validate", "--config", "config.json", "--json") == 2
+    found = json.loads(capsys.readouterr().out)
+    assert not found["valid"]
+    assert [problem["severity"] for problem in found["problems"]] == ["error", "error"]
+
+
+def test_no_words_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 2
+    captured = capsys.readouterr()
+    assert "Usage: gsched" in captured.out + captured.err
+    assert "error" not in captured.err
+
+
 def test_own_policy_names_the_files(here: Path) -> None:
     policy = f"{ROOT / 'examples' / 'fewest_switches.py'}:FewestSwitches"
     assert run("simulate", *GIVEN, "--gpus", "8", "--policy", policy, "--quiet") == 0

@@ -226,3 +226,26 @@ def test_mistake_in_a_policy_is_told_with_its_line() -> None:
 def test_unknown_policy_is_told_with_the_known_ones() -> None:
     with pytest.raises(InputError, match="policy fastest: is unknown; choose baseline"):
         simulate(tiny({"a": 1}, "a"), Cluster(1), "fastest")
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", "..", "a\0b", "two words"])
+def test_policy_whose_name_no_file_can_have_is_refused(name: str) -> None:
+    policy = Greedy(None)
+    policy.name = name
+    with pytest.raises(InputError, match="has a name that no file can have"):
+        simulate(tiny({"a": 1}, "a"), Cluster(1), policy)
+
+
+def test_policy_that_exits_is_told_not_obeyed() -> None:
+    class Quitter:
+        def choose(self, view):
+            raise SystemExit(0)
+
+    with pytest.raises(PolicyError, match="policy Quitter: choose failed at .*: SystemExit: 0"):
+        simulate(tiny({"a": 1}, "a"), Cluster(1), Quitter())
+
+
+def test_progress_is_told_to_the_end() -> None:
+    told = []
+    simulate(tiny({"a": 1}, "aa", count=3), Cluster(1), progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (6, 6)

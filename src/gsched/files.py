@@ -38,6 +38,15 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
+def require_folder(path: Path) -> None:
+    """Raise an `InputError` where files could not be written to a folder, which need not exist yet."""
+    try:
+        existing = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError.one(path, "", f"cannot be written ({error.strerror or error})", "choose another place")
 

@@ -1,6 +1,6 @@
 """The virtual clock: runs a policy over a workload and returns what happened."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from gsched.log import Gangs, Labels, Log
 from gsched.metrics import summarize
 from gsched.policies import Policy, find_policy
 from gsched.state import FINISHED, FRESH, LOAD, NONE, STARTED, SWITCH, Core, Rows, gang_starts, new_core
-from gsched.workload import Mode, Workload
+from gsched.workload import Mode, Model, Workload
 
 COMPILE_FROM = 50_000  # nodes; below, interpreting is over before compiled code is loaded
 STRIDE = 250_000  # nodes between two reports of progress
@@ -79,7 +79,7 @@ def execute(
     progress: Progress | None = None,
 ) -> Rows:
     """Run a policy and return what happened, in arrays."""
-    require_fit(workload, cluster)
+    require_fit(workload.used_models, cluster)
     core = new_core(workload, cluster, in_order=policy.order is None)
     clock = _new_clock(workload, cluster, mode)
     table = policy.prepare(workload, cluster)
@@ -100,14 +100,12 @@ def execute(
     return Rows(*(np.asarray(column, like.dtype) for column, like in zip(state.rows, core.rows, strict=True)))
 
 
-def require_fit(workload: Workload, cluster: Cluster) -> None:
-    """Raise an `InputError` that lists the models in use for which the cluster has no gang."""
-    used = np.flatnonzero(np.bincount(workload.model)).tolist()
+def require_fit(models: Iterable[Model], cluster: Cluster) -> None:
+    """Raise an `InputError` that lists the models for which the cluster has no gang."""
+    has = f"the cluster has {cluster.gpus}"
     problems = [
-        Problem(
-            "", f"model {model.id}", f"needs {model.gpus_required} GPUs, the cluster has {cluster.gpus}", "add GPUs"
-        )
-        for model in (workload.models[i] for i in used)
+        Problem("", f"model {model.id}", f"needs {model.gpus_required} GPUs, {has}", "add GPUs")
+        for model in models
         if not gang_starts(cluster, model.gpus_required)
     ]
     if problems:

@@ -212,6 +212,11 @@ class Workload:
         """Model position of each node, shape (N,)."""
         return self.template_model[self.template]
 
+    @property
+    def used_models(self) -> tuple[Model, ...]:
+        """The models that requests use."""
+        return tuple(self.models[i] for i in np.flatnonzero(np.bincount(self.model)))
+
     def arrival(self, mode: Mode) -> Floats:
         """Return the arrival of each request in seconds: 0 offline; online, since the earliest timestamp."""
         if mode == "offline" or not self.request_count:

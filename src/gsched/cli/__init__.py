@@ -67,7 +67,8 @@ def main(arguments: Sequence[str] | None = None, defaults: Mapping[str, Any] | N
         print(f"error: {error}", file=sys.stderr)
         status = 2
     except _UsageError as error:
-        print(f"error: {error.format_message()}; see --help", file=sys.stderr)
+        if message := error.format_message():  # none where the help was shown instead
+            print(f"error: {message.removesuffix('.')}; see --help", file=sys.stderr)
         status = 2
     except (typer.Abort, KeyboardInterrupt):
         print("stopped", file=sys.stderr)

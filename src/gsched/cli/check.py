@@ -27,8 +27,8 @@ def check(
     With the configuration and the requests, every rule is checked; without them, what the log itself shows. What could
     not be checked is said. Exit status 1: a rule is broken.
 
-    Example: gsched check baseline_execution_log.json --config examples/pipelines.json --requests
-    examples/pipelines_requests.yaml
+    Example: gsched check baseline_execution_log.json --config examples/documents.json --requests
+    examples/documents_requests.yaml
     """
     from gsched.checker import check as check_log
     from gsched.errors import InputError, Problem

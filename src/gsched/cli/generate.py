@@ -73,7 +73,7 @@ def generate(
 ) -> None:
     """Draw a synthetic workload: requests with arrivals, execution times and node configs, and statistics of it.
 
-    Example: gsched generate --config examples/pipelines.json --num-requests 1000 --duration 60 --seed 42
+    Example: gsched generate --config examples/documents.json --num-requests 1000 --duration 60 --seed 42
     """
     import secrets
 

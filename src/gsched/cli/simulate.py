@@ -46,14 +46,16 @@ def simulate(
 
     Writes POLICY_execution_log.json and POLICY_scheduler.log. Exit status 1: the schedule breaks a rule.
 
-    Example: gsched simulate --config examples/pipelines.json --requests examples/pipelines_requests.yaml --gpus 8
+    Example: gsched simulate --config examples/documents.json --requests examples/documents_requests.yaml --gpus 8
     """
     from gsched.checker import check as check_log
+    from gsched.files import require_folder
     from gsched.load import load_workload
     from gsched.simulator import simulate as run
 
     if simulate is Truth.TRUE:
         raise InputError.one("--simulate true", "", "running models for real is not there yet", "use --simulate false")
+    require_folder(out_dir)
     cluster = cluster_of(gpus, gpus_per_server, pcie_bandwidth, switch_overhead)
     warnings: list[Problem] = []
     with stages(quiet=quiet) as progress:

@@ -1,7 +1,7 @@
 """gsched validate."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -9,9 +9,6 @@ from gsched.cli import options
 from gsched.cli.console import print_problems
 from gsched.cli.simulate import cluster_of
 from gsched.errors import InputError, Problem
-
-if TYPE_CHECKING:
-    from gsched.workload import Config, Workload
 
 
 def validate(
@@ -21,49 +18,58 @@ def validate(
     ] = None,
     gpus: Annotated[int | None, typer.Option(help="Check that every model fits so many GPUs.", min=1)] = None,
     gpus_per_server: options.GpusPerServer = None,
+    json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
     """Read a configuration and its requests and list every problem at once, with its place and a remedy.
 
     Exit status 2: something has to be corrected. Warnings alone are no failure.
 
-    Example: gsched validate --config examples/pipelines.json --requests examples/pipelines_requests.yaml --gpus 8
+    Example: gsched validate --config examples/documents.json --requests examples/documents_requests.yaml --gpus 8
     """
+    if gpus_per_server is not None and gpus is None:
+        raise InputError.one("options", "", "--gpus-per-server says nothing without --gpus", "give both")
+    problems: list[Problem] = []
+    size: dict[str, int] = {}
+    try:
+        size = _read(config, requests, problems, gpus, gpus_per_server)
+    except InputError as error:
+        problems.extend(error.problems)
+    if json:
+        _print_json(size, problems)
+    else:
+        print_problems(problems)
+        if size and not quiet:
+            counts = ", ".join(f"{count:,} {name}" for name, count in size.items())
+            typer.echo(f"{counts}: {f'{len(problems)} warnings' if problems else 'no problems'}")
+    return 0 if size else 2
+
+
+def _read(
+    config: Path, requests: Path | None, warnings: list[Problem], gpus: int | None, gpus_per_server: int | None
+) -> dict[str, int]:
+    """Return how many of each there are, after checking everything that is asked for."""
     from gsched.load import load_config, load_workload
     from gsched.simulator import require_fit
 
-    if gpus_per_server is not None and gpus is None:
-        raise InputError.one("options", "", "--gpus-per-server says nothing without --gpus", "give both")
-    warnings: list[Problem] = []
     if requests is None:
-        workload = one_of_each(load_config(config, warnings))
-        size = f"{len(workload.models)} models, {len(workload.workflows)} workflows"
+        found = load_config(config, warnings)
+        names = {node.model for flow in found.workflows.values() for node in flow.nodes}
+        used = tuple(model for model in found.models.values() if model.id in names)
+        counts = {}
     else:
         workload = load_workload(config, requests, warnings=warnings)
-        size = (
-            f"{len(workload.models)} models, {len(workload.workflows)} workflows, "
-            f"{workload.request_count:,} requests, {workload.node_count:,} nodes"
-        )
+        found, used = workload.config, workload.used_models
+        counts = {"requests": workload.request_count, "nodes": workload.node_count}
     if gpus is not None:
-        require_fit(workload, cluster_of(gpus, gpus_per_server, pcie_bandwidth=16.0, switch_overhead=2.0))
-    print_problems(warnings)
-    if not quiet:
-        typer.echo(f"{size}: {f'{len(warnings)} warnings' if warnings else 'no problems'}")
-    return 0
+        require_fit(used, cluster_of(gpus, gpus_per_server, pcie_bandwidth=16.0, switch_overhead=2.0))
+    return {"models": len(found.models), "workflows": len(found.workflows), **counts}
 
 
-def one_of_each(config: "Config") -> "Workload":
-    """Return a workload of one request for each workflow."""
-    import numpy as np
+def _print_json(size: dict[str, int], problems: list[Problem]) -> None:
+    import json
+    from dataclasses import asdict
 
-    from gsched.workload import Workload
-
-    flows = config.workflows.values()
-    nodes = sum(len(flow.nodes) for flow in flows)
-    return Workload(
-        config,
-        list(config.workflows),
-        np.arange(len(flows), dtype=np.int32),
-        np.zeros(len(flows), np.int64),
-        np.zeros(nodes),
+    typer.echo(
+        json.dumps({"valid": bool(size), **size, "problems": [asdict(problem) for problem in problems]}, indent=2)
     )

@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import operator
+import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,7 +93,7 @@ def load(spec: str) -> object:
     try:
         module_spec.loader.exec_module(module)
         return getattr(module, name)()
-    except Exception as error:  # whatever a user's file does wrong is the user's to see, in one line
+    except (Exception, SystemExit) as error:  # whatever a user's file does wrong is the user's to see, in one line
         raise InputError.one(path, name, f"cannot be loaded ({type(error).__name__}: {error})") from error
 
 
@@ -103,13 +104,16 @@ def adapt(policy: object) -> Policy:
         InputError: the object has no method `choose`.
     """
     name = str(getattr(policy, "name", type(policy).__name__))
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        hint = "use letters, digits, dots, dashes and underscores, as files are named after it"
+        raise InputError.one("", f"policy {name!r}", "has a name that no file can have", hint)
     if not callable(getattr(policy, "choose", None)):
         raise InputError.one("", f"policy {name}", "has no method choose(view)", "see docs/policies.md")
 
     def ask(method: str, core: Core, table: tuple[Workload, Cluster], *node: int) -> Any:
         try:
             return getattr(policy, method)(View(core, *table), *node)
-        except Exception as error:  # a policy's mistakes are its author's to see, in one line
+        except (Exception, SystemExit) as error:  # a policy's mistakes are its author's to see, in one line
             where = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{where.filename}:{where.lineno}"
             raise PolicyError(f"policy {name}: {method} failed at {place}: {type(error).__name__}: {error}") from error
