@@ -241,7 +241,7 @@ def test_policy_that_exits_is_told_not_obeyed() -> None:
         def choose(self, view):
             raise SystemExit(0)
 
-    with pytest.raises(PolicyError, match="policy Quitter: choose failed at .*: SystemExit: 0"):
+    with pytest.raises(PolicyError, match=r"policy Quitter: choose failed at .*: SystemExit: 0"):
         simulate(tiny({"a": 1}, "a"), Cluster(1), Quitter())
 
 

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None, defaults: Mapping[str, Any] | N
     from gsched.cli.console import print_problems
 
     try:
-        status = app(args=arguments, standalone_mode=False, default_map=defaults)
+        status = app(args=arguments, prog_name="gsched", standalone_mode=False, default_map=defaults)
     except InputError as error:
         print_problems(error.problems)
         status = 2
