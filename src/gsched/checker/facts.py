@@ -30,7 +30,7 @@ class Lanes(NamedTuple):
     """The occupations of GPUs, GPU by GPU and for each in the order of time; `follows[i]`: on the same GPU as i - 1."""
 
     gpu: Array
-    row: Longs
+    row: Array
     follows: Bools
 
 
@@ -93,7 +93,7 @@ class Facts:
         return matched(self.log.request_id, self._workload.request_ids)
 
     @cached_property
-    def node(self) -> Longs:
+    def node(self) -> Array:
         """Position of each row's node in the workload, -1 where the workload has no such node."""
         workload = self._workload
         codes, values = unique_codes(self.log.node_id)
@@ -108,7 +108,7 @@ class Facts:
             return np.full(len(self.log), -1)
         wanted = workload.workflow.astype(np.int64)[request] * len(values) + codes
         slot = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
-        node = workload.first_node[request] + (slot - start[flow[slot]])
+        node = (workload.first_node[request] + (slot - start[flow[slot]])).astype(np.int32)
         node[(keys[slot] != wanted) | (self.row_request < 0)] = -1
         return node
 
@@ -209,9 +209,9 @@ class Facts:
         return Gangs.consecutive(self.log.gpu_id, size[self.model])
 
     @cached_property
-    def entry_row(self) -> Longs:
+    def entry_row(self) -> Array:
         """Row of each GPU in `seen.gpus`."""
-        return np.repeat(np.arange(len(self.log)), self.seen.sizes)
+        return np.repeat(np.arange(len(self.log), dtype=np.int32), self.seen.sizes)
 
     @cached_property
     def seen(self) -> Gangs:
