@@ -6,7 +6,7 @@ the queries, whose cost does not grow with the backlog. All of it runs interpret
 `gsched.jit`).
 """
 
-from gsched.heap import before, heap_pop, heap_push
+from gsched.heap import Heap, before, heap_pop, heap_push
 from gsched.jit import kernel, lowest_bit
 from gsched.state import (
     FINISHED,
@@ -63,35 +63,35 @@ def late_is_next(core: Core, model: int) -> bool:
 
 
 @kernel
-def head_node(core: Core, model: int) -> int:
-    """Return the node of a model with a backlog that would start next."""
+def _head(core: Core, model: int) -> tuple[Heap, int]:
+    """Return the lane and the slot in which the next node of a model with a backlog waits."""
     queues = core.queues
     if late_is_next(core, model):
-        late: int = queues.late.value[queues.late_base[model]]
-        return late
-    node: int = queues.lane.value[queues.head[model]]
+        return queues.late, queues.late_base[model]
+    return queues.lane, queues.head[model]
+
+
+@kernel
+def head_node(core: Core, model: int) -> int:
+    """Return the node of a model with a backlog that would start next."""
+    lane, at = _head(core, model)
+    node: int = lane.value[at]
     return node
 
 
 @kernel
 def head_key(core: Core, model: int) -> float:
     """Return the order key of that node."""
-    queues = core.queues
-    if late_is_next(core, model):
-        late: float = queues.late.key[queues.late_base[model]]
-        return late
-    key: float = queues.lane.key[queues.head[model]]
+    lane, at = _head(core, model)
+    key: float = lane.key[at]
     return key
 
 
 @kernel
 def head_sequence(core: Core, model: int) -> int:
     """Return when that node became ready, counted in nodes; it breaks ties between keys."""
-    queues = core.queues
-    if late_is_next(core, model):
-        late: int = queues.late.sequence[queues.late_base[model]]
-        return late
-    sequence: int = queues.lane.sequence[queues.head[model]]
+    lane, at = _head(core, model)
+    sequence: int = lane.sequence[at]
     return sequence
 
 
