@@ -295,6 +295,14 @@ def test_the_schedule_worked_out_by_hand_is_valid():
     assert report.violations == report.unchecked == ()
 
 
+def test_messages_are_printable_and_on_one_line():
+    nasty = changed(changed(hand(), 0, request_id="a\nb\x1b[2J"), 1, model_name="c\rd")
+    messages = [v.message for v in check(nasty, WORKLOAD, CLUSTER).violations]
+    assert all(message.isprintable() for message in messages)
+    assert any(r"a\nb\x1b[2J" in message for message in messages)
+    assert any(r"c\rd, not small" in message for message in messages)
+
+
 def test_messages_name_the_place():
     early = ("r0", "b", [0, 1], 3.5, 5.0, 8.5, 13.5)
     messages = {v.rule: v for v in check(bare(*HAND[:3], early), WORKLOAD, CLUSTER).violations}
@@ -547,5 +555,6 @@ def test_the_checker_shares_nothing_with_the_engine(name):
     tree = ast.parse((Path(gsched.checker.__file__).parent / name).read_text())
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    allowed = {f"gsched.{module}" for module in ("workload", "cluster", "log", "checker.facts", "checker.rules")}
+    allowed = {f"gsched.{module}" for module in ("workload", "cluster", "errors", "log")}
+    allowed |= {f"gsched.checker.{module}" for module in ("facts", "rules")}
     assert {module for module in imported if module.startswith("gsched")} <= allowed

@@ -372,7 +372,6 @@ def problem(**arguments: Any) -> str:
         ),
         ({"config": single(replace(LLM, config={"width": []}), "width")}, "list them under models.llm.config.width"),
         ({"config": single(replace(LLM, token_mean=None))}, "model llm has no execution time profile; add tokens_per"),
-        ({"config": Config({}, {})}, "config: workflows: there are none"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
@@ -504,6 +503,14 @@ def test_report_is_plain_text_when_piped(config_file, tmp_path, capsys):
     assert text.startswith("Generated 4 requests of 8 nodes, seed 8\n")
     assert "illustrate          4   100.0%" in text
     assert "generated_stats.json" in text
+
+
+def test_names_in_the_report_are_printable(config_file, tmp_path, capsys):
+    config_file.write_text(config_file.read_text().replace("illustrate", r"a\nb\u001b[2J"))
+    assert run("--config", config_file, "--num-requests", 4, "--seed", 8, "--out", tmp_path) == 0
+    text = capsys.readouterr().out
+    assert text.replace("\n", "").isprintable()
+    assert r"a\nb\x1b[2J" in text
 
 
 def test_json_and_quiet(config_file, tmp_path, capsys):

@@ -20,11 +20,11 @@ class Problem:
     def __str__(self) -> str:
         where = ": ".join(part for part in (self.source, self.place) if part)
         text = f"{where}: {self.message}" if where else self.message
-        return _one_line(f"{text}; {self.hint}" if self.hint else text)
+        return one_line(f"{text}; {self.hint}" if self.hint else text)
 
 
-def _one_line(text: str) -> str:
-    """Return a text with escapes for line breaks and whatever else a terminal does not show."""
+def one_line(text: str) -> str:
+    """Return a text with escapes for line breaks and whatever else is not printable, as ids may hold anything."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

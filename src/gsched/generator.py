@@ -141,8 +141,6 @@ def parse_weights(text: str) -> dict[str, float]:
 
 def _shares(config: Config, weights: Mapping[str, float] | None) -> dict[str, float]:
     """Return how often each workflow is drawn, relative to the others."""
-    if not config.workflows:
-        raise InputError.one("config", "workflows", "there are none", "add one, see docs/formats.md")
     weights = weights or {}
     if unknown := sorted(weights.keys() - config.workflows.keys()):
         hint = f"the config has {', '.join(config.workflows)}"

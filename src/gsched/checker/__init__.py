@@ -15,6 +15,7 @@ import numpy as np
 from gsched.checker.facts import TOTALS, Facts
 from gsched.checker.rules import NEEDS, RULES, Problem, has
 from gsched.cluster import Cluster
+from gsched.errors import one_line
 from gsched.log import Log
 from gsched.workload import Mode, Workload
 
@@ -132,4 +133,5 @@ def _violation(rule: str, problem: Problem, facts: Facts) -> Violation:
     count = len(problem.items)
     more = f"; and {count - len(shown):,} more" if count > len(shown) else ""
     what = f"{problem.what}: " if problem.what else ""
-    return Violation(rule, f"{what}{'; '.join(texts)}{more}", tuple(shown) if problem.in_rows else (), count)
+    message = one_line(f"{what}{'; '.join(texts)}{more}")
+    return Violation(rule, message, tuple(shown) if problem.in_rows else (), count)

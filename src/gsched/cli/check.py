@@ -58,13 +58,14 @@ def check(
 
 def _save(report: "Report", log: Path) -> None:
     """Write what was found beside the log."""
+    from gsched.errors import one_line
     from gsched.files import whole_file
 
     with whole_file(log.with_name(f"{log.stem}_check_report.txt")) as file:
         lines = [f"{log.name}: {'valid' if report.valid else 'NOT valid'}"]
         lines += [f"{violation.rule}: {violation.message}" for violation in report.violations]
         lines += [*report.unchecked, f"Rules checked: {', '.join(report.rules_checked)}"]
-        file.write(("\n".join(lines) + "\n").encode())
+        file.writelines(f"{one_line(line)}\n".encode() for line in lines)
 
 
 def _print_json(report: "Report") -> None:

@@ -10,7 +10,7 @@ import typer
 
 from gsched.cli import options
 from gsched.cli.console import out, print_problems, stages
-from gsched.errors import InputError, Problem
+from gsched.errors import InputError, Problem, one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -158,7 +158,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> "Table":
     for title in header[1:]:
         table.add_column(title, justify="right")
     for row in rows:
-        table.add_row(*(Text(_figure(cell)) for cell in row))
+        table.add_row(*(Text(one_line(_figure(cell))) for cell in row))
     return table
 
 

@@ -1,20 +1,34 @@
 """A run as text: the log of events line by line, and the metrics, in the formats of the seed documents."""
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from itertools import islice
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 
+from gsched.errors import one_line
 from gsched.log import Log
 from gsched.metrics import gpu_use, model_executions
 from gsched.workload import Workload
 
 _RULE = "=" * 60
 SHOWN_GPUS = 32
+P = ParamSpec("P")
 
 
+def _printable(lines: Callable[P, Iterator[str]]) -> Callable[P, Iterator[str]]:
+    """Return the function with what it yields made printable, as names may hold anything."""
+
+    @wraps(lines)
+    def printable(*args: P.args, **kwargs: P.kwargs) -> Iterator[str]:
+        return map(one_line, lines(*args, **kwargs))
+
+    return printable
+
+
+@_printable
 def log_lines(log: Log, workload: Workload, *, events: bool) -> Iterator[str]:
     """Yield the lines of the text log: a head, every event (or, for large runs, a note in their place), the metrics."""
     summary = log.summary
@@ -31,13 +45,15 @@ def log_lines(log: Log, workload: Workload, *, events: bool) -> Iterator[str]:
     yield from metrics_lines(log, shown_gpus=len(summary["gpus"]))
 
 
+@_printable
 def event_lines(log: Log, workload: Workload) -> Iterator[str]:
     """Yield a line for every arrival, load, start, completion and finished request, in the order of time."""
     arrival = workload.arrival(log.summary["mode"])
     arrivals = np.argsort(arrival, kind="stable").tolist()
     names = (log.request_id.texts(), log.node_id.texts(), log.model_name.texts())
     gangs = _gang_texts(log)
-    decided = (log.start_time - _column(log.switch_time)).tolist()
+    decided = log.start_time - _column(log.switch_time)
+    latest = (decided + np.spacing(log.start_time)).tolist()  # at which it was decided, as the difference is rounded
     starts, ends, switches = log.start_time.tolist(), log.end_time.tolist(), _column(log.switch_time).tolist()
     remaining = np.diff(workload.first_node).tolist()
     running: list[tuple[float, int]] = []
@@ -52,14 +68,14 @@ def event_lines(log: Log, workload: Workload) -> Iterator[str]:
                 yield f"[{end:.2f}s] Request {names[0][row]} completed"
 
     arrived = 0
-    for row, time in enumerate(decided):
-        while arrived < len(arrivals) and arrival[arrivals[arrived]] <= time + _ROUNDING:
+    for row, time in enumerate(decided.tolist()):
+        while arrived < len(arrivals) and arrival[arrivals[arrived]] <= latest[row]:
             request = arrivals[arrived]
             yield from until(arrival[request])
             flow = workload.workflows[workload.workflow[request]].id
             yield f"[{arrival[request]:.2f}s] Processing request {workload.request_ids[request]} (workflow: {flow})"
             arrived += 1
-        yield from until(time + _ROUNDING)
+        yield from until(latest[row])
         if switches[row]:
             loading = f"Loading model {names[2][row]} on GPU(s) {gangs[row]} (switch time: {switches[row]:.2f}s)"
             yield f"[{time:.2f}s] {loading}"
@@ -67,9 +83,6 @@ def event_lines(log: Log, workload: Workload) -> Iterator[str]:
         yield f"[{time:.2f}s] {what} (start: {starts[row]:.2f}s, end: {ends[row]:.2f}s)"
         heapq.heappush(running, (ends[row], row))
     yield from until(np.inf)
-
-
-_ROUNDING = 1e-9  # seconds by which start - switch may miss the time of the decision
 
 
 def _gang_texts(log: Log) -> list[str]:
@@ -83,6 +96,7 @@ def _column(values: Any) -> Any:
     return np.zeros(1) if values is None else values
 
 
+@_printable
 def metrics_lines(log: Log, *, shown_gpus: int = SHOWN_GPUS) -> Iterator[str]:
     """Yield the metrics of a run; of the GPUs, the first `shown_gpus`."""
     s = log.summary
