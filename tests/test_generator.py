@@ -347,8 +347,11 @@ def problem(**arguments: Any) -> str:
         ({"duration": 0}, "duration: must be a positive number of minutes"),
         ({"duration": float("nan")}, "duration: must be a positive number"),
         ({"duration": float("inf")}, "duration: must be a positive number"),
-        ({"duration": 1e15}, "start: arrivals must lie between the years 1678 and 2262"),
+        ({"duration": 1e15}, "start: arrivals must lie in the years 1970 to 2262; start later or earlier, or"),
         ({"start": "1600-01-01"}, "start: arrivals must lie"),
+        ({"start": "1969-12-31T23:59:59.999999"}, "start: arrivals must lie"),
+        ({"start": "1970-01-01T00:00+00:01"}, "start: arrivals must lie"),
+        ({"start": "2262-04-11T23:47:16", "duration": 0.0143}, "start: arrivals must lie"),
         ({"start": "tomorrow"}, "start: 'tomorrow' is not a date and time; for example"),
         ({"seed": -1}, "seed: must not be negative"),
         ({"arrivals": "bursty"}, "arrivals: 'bursty' is not an arrival process; choose one of poisson, uniform, gamma"),
@@ -438,6 +441,13 @@ def run(*arguments: object) -> int:
     with pytest.raises(SystemExit) as exit_:
         main(["generate", *map(str, arguments)])
     return int(exit_.value.code or 0)
+
+
+@pytest.mark.parametrize("start", ["1970-01-01", "2262-04-11T23:45:16"])
+def test_the_first_and_last_years_can_be_read_back(config_file, tmp_path, start):
+    arguments = ("--num-requests", 9, "--duration", 2, "--seed", 1, "--start", start, "--format", "json")
+    assert run("--config", config_file, "--out", tmp_path, *arguments) == 0
+    assert load_workload(config_file, tmp_path / "generated_requests.json").request_count == 9
 
 
 def written(folder: Path) -> dict[str, bytes]:

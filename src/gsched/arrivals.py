@@ -12,6 +12,9 @@ from gsched.workload import Floats
 Process = Literal["poisson", "uniform", "gamma"]
 Profile = Sequence[tuple[float, float]]
 
+LAST = 2**63 - 1  # nanosecond since 1970 that a timestamp may name, so that differences fit into 64 bits
+YEARS = "1970 to 2262"  # from nanosecond 0 to the last
+
 BURSTINESS = (0.001, 1000.0)  # beyond, the gaps are all equal, or all but one are zero, to double precision
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gsched import __version__
-from gsched.arrivals import Process, Profile, draw_arrivals
+from gsched.arrivals import LAST, YEARS, Process, Profile, draw_arrivals
 from gsched.errors import InputError, Problems
 from gsched.workload import Config, Floats, Ints, Longs, Model, Node, Workflow, Workload
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 START = "2024-01-01T10:00:00"
 SHORTEST = 0.01  # of `inference_time_mean`: a normal draw below is raised to it, as times are positive
 MOST_REQUESTS = 100_000_000  # nodes are counted in 32 bits
-
-_LAST_NANOSECOND = 2**63 - 1
 
 # What nodes ask for by these names where the model's config does not list values of its own.
 USUAL_VALUES: Mapping[str, tuple[Any, ...]] = {
@@ -116,9 +114,9 @@ def _nanoseconds(start: str, duration: float) -> int:
         raise InputError.one("start", "", message, f"for example {START}, or {START}+02:00") from None
     moment = moment.replace(tzinfo=moment.tzinfo or UTC)
     nanoseconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
-    if nanoseconds < -_LAST_NANOSECOND or nanoseconds + duration * 60e9 >= _LAST_NANOSECOND:
+    if nanoseconds < 0 or nanoseconds + duration * 60e9 >= LAST:
         hint = "start later or earlier, or shorten the duration"
-        raise InputError.one("start", "", "arrivals must lie between the years 1678 and 2262", hint)
+        raise InputError.one("start", "", f"arrivals must lie in the years {YEARS}", hint)
     return nanoseconds
 
 

@@ -7,11 +7,12 @@ from typing import IO, Any
 
 import numpy as np
 
+from gsched.arrivals import YEARS
 from gsched.errors import InputError, Problem, Problems
 from gsched.files import read_bytes
 from gsched.load.durations import LISTED, Given, resolve
 from gsched.load.fields import known_names, show
-from gsched.load.timestamps import RANGE, nanoseconds
+from gsched.load.timestamps import nanoseconds
 from gsched.workload import Config, Ints, Longs, Workload
 
 _REQUIRED = ("request_id", "timestamp", "workflow_id")
@@ -147,7 +148,7 @@ def _timestamps(column: Any, problems: Problems) -> Longs:
     except pa.ArrowInvalid:
         moments = np.full(len(column), -1)
     if moments.min() < 0:
-        problems.error("timestamp", f"lies outside the years {RANGE}", "correct it")
+        problems.error("timestamp", f"lies outside the years {YEARS}", "correct it")
     return moments.copy()
 
 

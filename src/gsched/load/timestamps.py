@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from gsched.arrivals import LAST, YEARS
 from gsched.load.fields import show
 
 Zone = Literal["zoned", "naive"]
@@ -12,7 +13,6 @@ _NAIVE_EPOCH = datetime(1970, 1, 1)
 _ZONED_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _PARTS = re.compile(r"(?P<until>[^.,]*)[.,](?P<fraction>\d+)(?P<zone>\D.*)?", re.DOTALL)
-RANGE = "1970 to 2262"  # what 63 bits of nanoseconds can hold, so that differences fit into 64
 
 
 def nanoseconds(value: object) -> tuple[int, Zone]:
@@ -47,6 +47,6 @@ def _from_text(text: str) -> tuple[int, Zone]:
     naive = moment.tzinfo is None
     since = moment - (_NAIVE_EPOCH if naive else _ZONED_EPOCH)
     timestamp = since // _MICROSECOND * 1000 + below_microsecond
-    if not 0 <= timestamp < 2**63:
-        raise ValueError(f"{show(text)} lies outside the years {RANGE}")
+    if not 0 <= timestamp <= LAST:
+        raise ValueError(f"{show(text)} lies outside the years {YEARS}")
     return timestamp, "naive" if naive else "zoned"
