@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from operator import index
 
 MOST_GPUS = 1_000_000
-LARGEST = 1e15  # so that sums and quotients of what is given stay finite
+LARGEST = 1e15  # seconds, GB, tokens: sums and quotients of such numbers stay finite
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,8 +156,7 @@ def arrive(core: Core, request: int) -> None:
     core.count[FRESH] = 0
     for node in range(graph.first_node[request], graph.first_node[request + 1]):
         if core.pending[node] == 0:
-            core.fresh[core.count[FRESH]] = node
-            core.count[FRESH] += 1
+            _make_fresh(core, node)
 
 
 @kernel
@@ -174,9 +173,15 @@ def finish(core: Core, gang: int) -> int:
         child = first + graph.child[i]
         core.pending[child] -= 1
         if core.pending[child] == 0:
-            core.fresh[core.count[FRESH]] = child
-            core.count[FRESH] += 1
+            _make_fresh(core, child)
     return node
+
+
+@kernel
+def _make_fresh(core: Core, node: int) -> None:
+    core.ready_time[node] = core.now[0]
+    core.fresh[core.count[FRESH]] = node
+    core.count[FRESH] += 1
 
 
 @kernel
@@ -199,7 +204,6 @@ def enqueue(core: Core, node: int, key: float) -> None:
     model = core.graph.model[core.graph.template[node]]
     sequence = core.count[READY]
     core.count[READY] += 1
-    core.ready_time[node] = core.now[0]
     at = queues.tail[model]
     if at == queues.head[model] or key >= queues.lane.key[at - 1]:
         queues.lane.key[at] = key

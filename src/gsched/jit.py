@@ -9,6 +9,8 @@ import functools
 import hashlib
 import os
 import sys
+import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,14 +46,21 @@ def compiled(function: Function) -> Function:
     import numba
 
     njit: Any = numba.njit
-    _register_kernels(len(_kernels))
     config: Any = numba.config
-    directory, config.CACHE_DIR = config.CACHE_DIR, str(_cache_directory())
-    try:
-        machine_code: Function = njit(cache=True, error_model="numpy", **_OPTIONS)(function)
-    finally:
-        config.CACHE_DIR = directory
-    return machine_code
+    count = len(_kernels)
+    _register_kernels(count)
+    folder = _cache_folder(count)
+    if folder is not None:
+        directory, config.CACHE_DIR = config.CACHE_DIR, str(folder)
+        try:
+            machine_code: Any = njit(cache=True, error_model="numpy", **_OPTIONS)(function)
+        finally:
+            config.CACHE_DIR = directory
+        # Anywhere else, numba would notice changes of one source file only.
+        if Path(machine_code.stats.cache_path).is_relative_to(folder):
+            return machine_code  # type: ignore[no-any-return]
+    warnings.warn(f"compiled code cannot be kept in {_cache_root()}; set GSCHED_CACHE_DIR", stacklevel=2)
+    return njit(error_model="numpy", **_OPTIONS)(function)  # type: ignore[no-any-return]
 
 
 def as_lists(state: Any) -> Any:
@@ -91,10 +100,28 @@ def _lowest_bit_compiled(word: Any) -> Callable[[int], int]:  # noqa: ARG001 (nu
 
 
 @functools.cache
-def _cache_directory() -> Path:
-    """Return the folder for compiled code; its name changes with any of gsched's sources."""
+def _cache_folder(count: int) -> Path | None:
+    """Return the folder for code that uses the first `count` kernels, or None where it cannot be written to.
+
+    Its name changes with any of gsched's sources and with any other file that a kernel stands in.
+    """
     digest = hashlib.blake2b(digest_size=8)
-    for source in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(source.read_bytes())
-    root = os.environ.get("GSCHED_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "gsched" / f"py{sys.version_info[0]}{sys.version_info[1]}-{digest.hexdigest()}"
+    files = {Path(kernel.__code__.co_filename) for kernel in _kernels[:count]}
+    for source in sorted(files.union(Path(__file__).parent.rglob("*.py"))):
+        digest.update(source.read_bytes() if source.is_file() else os.urandom(8))
+    folder = _cache_root() / f"py{sys.version_info[0]}{sys.version_info[1]}-{digest.hexdigest()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return None
+    return folder
+
+
+def _cache_root() -> Path:
+    if given := os.environ.get("GSCHED_CACHE_DIR"):
+        return Path(given)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gsched"
+    except RuntimeError:  # a user without a home
+        return Path(os.devnull)

@@ -18,7 +18,7 @@ from gsched.state import FINISHED, FRESH, LOAD, NONE, STARTED, SWITCH, Core, Row
 from gsched.workload import Mode, Model, Workload
 
 COMPILE_FROM = 50_000  # nodes; below, interpreting is over before compiled code is loaded
-STRIDE = 250_000  # nodes between two reports of progress
+STRIDE, INTERPRETED_STRIDE = 250_000, 10_000  # nodes between two reports of progress
 
 Progress = Callable[[int, int], None]
 """Called now and then with the number of started nodes and of all nodes."""
@@ -84,6 +84,7 @@ def execute(
     clock = _new_clock(workload, cluster, mode)
     table = policy.prepare(workload, cluster)
     use_compiled = policy.compilable and (workload.node_count >= COMPILE_FROM if compile is None else compile)
+    stride = STRIDE if use_compiled else INTERPRETED_STRIDE
     if use_compiled:
         advance = _compiled_advance(policy.choose, policy.order)
         state = core
@@ -92,7 +93,7 @@ def execute(
         state, clock, table = as_lists(core), as_lists(clock), as_lists(table)
     outcome = PAUSED
     while outcome == PAUSED:
-        outcome = advance(state, clock, table, STRIDE)
+        outcome = advance(state, clock, table, stride)
         if progress:
             progress(state.count[STARTED], workload.node_count)
     if outcome != DONE:

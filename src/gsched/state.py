@@ -98,7 +98,7 @@ class Core(NamedTuple):
     queues: Queues
     rows: Rows
     pending: Any  # (nodes) parents yet to finish
-    ready_time: Any  # (nodes)
+    ready_time: Any  # (nodes) NaN before
     running: Any  # (GPUs) node that runs on the gang that begins here
     fresh: Any  # (nodes of the largest workflow) nodes that the last event made ready
     count: Any  # nodes made READY, STARTED, FINISHED; FRESH nodes of the last event
@@ -131,7 +131,7 @@ def new_core(workload: Workload, cluster: Cluster, *, in_order: bool) -> Core:
             np.zeros(nodes, np.int8),
         ),
         parents[graph.template],
-        np.zeros(nodes),
+        np.full(nodes, np.nan),
         np.full(gpus, NONE, np.int32),
         np.zeros(max(len(flow.nodes) for flow in workload.workflows), np.int32),
         np.zeros(4, np.int64),

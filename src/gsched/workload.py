@@ -4,19 +4,27 @@ Requests are held as columns, one value a request, and node durations as one fla
 and, within a request, of its workflow's nodes. A node of the workload is known by its position in that flat column.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from operator import index
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+
+from gsched.cluster import LARGEST, MOST_GPUS
 
 Mode = Literal["offline", "online"]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
+
+
+_AMOUNTS = (
+    *("memory_gb", "load_time_seconds", "tokens_per_second"),
+    *("token_mean", "token_std", "inference_time_mean", "inference_time_std"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,9 @@ class Model:
     Its profile is either tokens (`tokens_per_second` and `token_mean`) or `inference_time_mean` in seconds; with
     neither, every request must bring the execution times of the model's nodes. Without `load_time_seconds`, a first
     load takes `memory_gb / pcie_bandwidth + switch_overhead` of the cluster.
+
+    Raises:
+        ValueError: a number is out of range.
     """
 
     id: str
@@ -41,6 +52,16 @@ class Model:
     inference_time_std: float = 0.0
     base_model: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 1 <= index(self.gpus_required) <= MOST_GPUS:
+            raise ValueError(f"model {self.id!r}: gpus_required must be 1 to {MOST_GPUS:,}, not {self.gpus_required}")
+        for name in _AMOUNTS:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= LARGEST:
+                raise ValueError(f"model {self.id!r}: {name} must be between 0 and {LARGEST:g}, not {value}")
+        if self.tokens_per_second == 0:
+            raise ValueError(f"model {self.id!r}: tokens_per_second must be above 0")
 
     @property
     def mean_duration(self) -> float | None:
@@ -63,13 +84,25 @@ class Node:
 
 @dataclass(frozen=True)
 class Workflow:
-    """A DAG of nodes. `edges` are pairs of positions in `nodes`; `weight` is its share among generated requests."""
+    """A DAG of nodes. `edges` are pairs of positions in `nodes`; `weight` is its share among generated requests.
+
+    Raises:
+        ValueError: two nodes have one id, an edge leads outside `nodes`, or the weight is negative or not finite.
+    """
 
     id: str
     nodes: tuple[Node, ...]
     edges: tuple[tuple[int, int], ...] = ()
     name: str = ""
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if len({node.id for node in self.nodes}) < len(self.nodes):
+            raise ValueError(f"workflow {self.id!r}: two nodes have one id")
+        if any(not 0 <= index(end) < len(self.nodes) for edge in self.edges for end in edge):
+            raise ValueError(f"workflow {self.id!r}: an edge leads to none of its {len(self.nodes)} nodes")
+        if not 0 <= self.weight <= LARGEST:
+            raise ValueError(f"workflow {self.id!r}: weight must be between 0 and {LARGEST:g}, not {self.weight}")
 
     @cached_property
     def parents(self) -> tuple[tuple[int, ...], ...]:
@@ -105,13 +138,17 @@ class Config:
     """The models and workflows that requests refer to, by id.
 
     Raises:
-        ValueError: a workflow has no nodes, names an unknown model, or its edges form a cycle.
+        ValueError: there are no workflows, or one has no nodes, names an unknown model, or its edges form a cycle.
     """
 
     models: Mapping[str, Model]
     workflows: Mapping[str, Workflow]
 
     def __post_init__(self) -> None:
+        if not self.workflows:
+            raise ValueError("a config needs at least one workflow")
+        if any(id != part.id for parts in (self.models, self.workflows) for id, part in parts.items()):
+            raise ValueError("models and workflows must stand under their own ids")
         for workflow in self.workflows.values():
             if not workflow.nodes:
                 raise ValueError(f"workflow {workflow.id!r} has no nodes")
@@ -135,7 +172,7 @@ class Workload:
             looks at them.
 
     Raises:
-        ValueError: shapes do not fit, a workflow is unknown, or a duration is negative or not finite.
+        ValueError: shapes do not fit, two requests have one id, a workflow is unknown, or a duration is out of range.
     """
 
     config: Config
@@ -146,17 +183,21 @@ class Workload:
     details: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, kind in (("workflow", np.int32), ("timestamp", np.int64), ("duration", np.float64)):
+            column = np.asarray(getattr(self, name), kind).view()
+            column.flags.writeable = False
+            object.__setattr__(self, name, column)
         requests = len(self.request_ids)
+        if len(set(self.request_ids)) < requests:
+            raise ValueError("two requests have one id")
         if self.workflow.shape != (requests,) or self.timestamp.shape != (requests,):
             raise ValueError("request_ids, workflow and timestamp must be of one length")
         if requests and not 0 <= self.workflow.min() <= self.workflow.max() < len(self.config.workflows):
             raise ValueError("workflow holds a position outside config.workflows")
         if self.duration.shape != (self.node_count,):
             raise ValueError(f"duration must hold {self.node_count} values, not {len(self.duration)}")
-        if self.node_count and not (self.duration.min() >= 0 and self.duration.max() < math.inf):
-            raise ValueError("duration holds a negative or non-finite value")
-        for column in (self.workflow, self.timestamp, self.duration):
-            column.flags.writeable = False
+        if self.node_count and not (self.duration.min() >= 0 and self.duration.max() <= LARGEST):
+            raise ValueError(f"duration holds a value that is not between 0 and {LARGEST:g}")
 
     @property
     def request_count(self) -> int:
@@ -218,7 +259,13 @@ class Workload:
         return tuple(self.models[i] for i in np.flatnonzero(np.bincount(self.model)))
 
     def arrival(self, mode: Mode) -> Floats:
-        """Return the arrival of each request in seconds: 0 offline; online, since the earliest timestamp."""
+        """Return the arrival of each request in seconds: 0 offline; online, since the earliest timestamp.
+
+        Raises:
+            ValueError: the mode is neither.
+        """
+        if mode not in get_args(Mode):
+            raise ValueError(f"mode must be offline or online, not {mode!r}")
         if mode == "offline" or not self.request_count:
             return np.zeros(self.request_count)
         seconds: Floats = (self.timestamp - self.timestamp.min()) / 1e9

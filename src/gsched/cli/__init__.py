@@ -1,6 +1,10 @@
 """The command `gsched`: exit status 0; 1 for a finding, such as a schedule that breaks a rule; 2 for bad input."""
 
+import io
+import os
+import signal
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NoReturn
 
@@ -12,7 +16,7 @@ from gsched.cli.demo import demo
 from gsched.cli.generate import generate
 from gsched.cli.simulate import simulate
 from gsched.cli.validate import validate
-from gsched.errors import InputError, PolicyError
+from gsched.errors import InputError, PolicyError, one_line
 
 app = typer.Typer(
     name="gsched",
@@ -56,21 +60,63 @@ def main(arguments: Sequence[str] | None = None, defaults: Mapping[str, Any] | N
         arguments: the words after `gsched`; by default those of the process.
         defaults: default values of options, by command and option name, that differ from gsched's own.
     """
+    _prepare_process()
+    try:
+        status = _run(arguments, defaults)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads the output has seen enough
+        _discard_output()
+        status = _BROKEN_PIPE
+    except OSError as error:
+        _discard_output()
+        print(f"error: standard output: cannot be written ({error.strerror}); send it elsewhere", file=sys.stderr)
+        status = 2
+    sys.exit(status)
+
+
+_INTERRUPTED, _BROKEN_PIPE, _TERMINATED = 130, 141, 143
+
+
+def _run(arguments: Sequence[str] | None, defaults: Mapping[str, Any] | None) -> int:
+    """Run the command line and return its exit status."""
     from gsched.cli.console import print_problems
 
     try:
-        status = app(args=arguments, prog_name="gsched", standalone_mode=False, default_map=defaults)
+        return app(args=arguments, prog_name="gsched", standalone_mode=False, default_map=defaults) or 0
     except InputError as error:
         print_problems(error.problems)
-        status = 2
     except PolicyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 2
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
     except _UsageError as error:
         if message := error.format_message():  # none where the help was shown instead
-            print(f"error: {message.removesuffix('.')}; see --help", file=sys.stderr)
-        status = 2
+            print(f"error: {one_line(message).removesuffix('.')}; see --help", file=sys.stderr)
     except (typer.Abort, KeyboardInterrupt):
         print("stopped", file=sys.stderr)
-        status = 130
-    sys.exit(status or 0)
+        return _INTERRUPTED
+    except _Termination:
+        return _TERMINATED
+    except SystemExit:  # the libraries' answer to a broken pipe is status 1, which means a finding here
+        return _BROKEN_PIPE
+    return 2
+
+
+class _Termination(BaseException):
+    """The process is asked to end: like KeyboardInterrupt, it passes through everything that cleans up."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Termination
+
+
+def _prepare_process() -> None:
+    """Let texts of any script be printed, warnings be one line, and a termination clean up like an interruption."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+def _discard_output() -> None:
+    """Send what is still buffered to nowhere, so that the interpreter does not fail on it when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gsched.cluster import LARGEST
 from gsched.errors import InputError, Problem
 from gsched.files import PathLike
 from gsched.load.documents import Document
-from gsched.load.fields import LARGEST, Fields, known_names, show
+from gsched.load.fields import Fields, known_names, show
 from gsched.workload import Config, Model, Node, Workflow
 
 _MODEL_FIELDS = tuple(name for name in Model.__slots__ if name != "id")

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gsched.load.fields import LARGEST, known_names, number_complaint
+from gsched.cluster import LARGEST
+from gsched.load.fields import known_names, number_complaint
 from gsched.workload import Config, Floats, Ints, Longs
 
 LISTED = 1000  # problems of one kind that are worth telling one by one

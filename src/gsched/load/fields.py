@@ -7,10 +7,9 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
+from gsched.cluster import LARGEST, MOST_GPUS
 from gsched.load.documents import Document, Place
 
-LARGEST = 1e15  # seconds, GB, tokens: sums and quotients of such stay finite
-LARGEST_COUNT = 1_000_000
 _COMPARED = 1000  # names that are worth comparing with a misspelt one
 
 
@@ -65,8 +64,8 @@ class Fields:
         value = self._value.get(name)
         if value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_COUNT:
-            self.error(name, f"must be a whole number from 1 to {LARGEST_COUNT}, not {show(value)}", "correct it")
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_GPUS:
+            self.error(name, f"must be a whole number from 1 to {MOST_GPUS}, not {show(value)}", "correct it")
             return default
         return value
 

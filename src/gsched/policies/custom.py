@@ -6,6 +6,7 @@ import operator
 import re
 import traceback
 from collections.abc import Iterator
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from gsched.errors import InputError, PolicyError
 from gsched.policies import Policy
 from gsched.state import IDLE, NONE, Core
 from gsched.workload import Workload
+
+_PACKAGE = Path(__file__).parent.parent
 
 
 class View:
@@ -43,35 +46,52 @@ class View:
 
     def backlog(self, model: int) -> int:
         """Return how many nodes of a model are ready."""
-        return rules.backlog(self._core, model)
+        return rules.backlog(self._core, _position(model, len(self.models), "model"))
 
     def next_node(self, model: int) -> int:
         """Return the node of a waiting model that would start next."""
-        return rules.head_node(self._core, model)
+        return rules.head_node(self._core, self._waiting(model))
 
     def next_key(self, model: int) -> float:
         """Return that node's key, as `order` gave it (without `order`: when it became ready)."""
-        return rules.head_key(self._core, model)
+        return rules.head_key(self._core, self._waiting(model))
 
     def warm_gang(self, model: int) -> int | None:
         """Return the first GPU of the lowest idle gang that already holds a model."""
-        return _or_none(rules.warm_gang(self._core, model))
+        return _or_none(rules.warm_gang(self._core, _position(model, len(self.models), "model")))
 
     def idle_gang(self, model: int) -> int | None:
         """Return the first GPU of the lowest idle gang on which a model may run."""
-        return _or_none(rules.idle_gang(self._core, model))
+        return _or_none(rules.idle_gang(self._core, _position(model, len(self.models), "model")))
 
     def held_model(self, gpu: int) -> int | None:
         """Return the model that a GPU was last loaded for."""
-        return _or_none(self._core.gpus.label_model[gpu])
+        return _or_none(self._core.gpus.label_model[_position(gpu, self.cluster.gpus, "GPU")])
 
     def duration(self, node: int) -> float:
-        """Return the seconds that a ready node will execute."""
-        return float(self._workload.duration[node])
+        """Return the seconds that a node which is ready, or was, executes."""
+        return float(self._workload.duration[self._ready(node)])
 
     def request(self, node: int) -> int:
-        """Return the position of a ready node's request."""
-        return int(self._workload.request[node])
+        """Return the position of the request of a node which is ready, or was."""
+        return int(self._workload.request[self._ready(node)])
+
+    def _waiting(self, model: int) -> int:
+        if self.backlog(model) == 0:
+            raise ValueError(f"no node of model {model} is ready")
+        return model
+
+    def _ready(self, node: int) -> int:
+        """Return a node, unless it is of the future, which no policy may see."""
+        if math.isnan(self._core.ready_time[_position(node, self._workload.node_count, "node")]):
+            raise ValueError(f"node {node} is not ready yet")
+        return node
+
+
+def _position(value: int, count: int, what: str) -> int:
+    if not 0 <= operator.index(value) < count:
+        raise IndexError(f"there is no {what} {value}")
+    return value
 
 
 def _or_none(gpu: int) -> int | None:
@@ -114,8 +134,9 @@ def adapt(policy: object) -> Policy:
         try:
             return getattr(policy, method)(View(core, *table), *node)
         except (Exception, SystemExit) as error:  # a policy's mistakes are its author's to see, in one line
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            place = f"{where.filename}:{where.lineno}"
+            frames = traceback.extract_tb(error.__traceback__)
+            where = [frame for frame in frames if not Path(frame.filename).is_relative_to(_PACKAGE)] or frames
+            place = f"{where[-1].filename}:{where[-1].lineno}"
             raise PolicyError(f"policy {name}: {method} failed at {place}: {type(error).__name__}: {error}") from error
 
     def choose(core: Core, table: tuple[Workload, Cluster]) -> tuple[int, int]:
@@ -123,10 +144,14 @@ def adapt(policy: object) -> Policy:
         return rules.WAIT if decision is None else _checked(name, decision)
 
     def order(core: Core, table: tuple[Workload, Cluster], node: int) -> float:
-        key = ask("order", core, table, node)
-        if not isinstance(key, int | float) or math.isnan(key):
-            raise PolicyError(f"policy {name}: order returned {key!r} for node {node}, not a number")
-        return float(key)
+        answer = ask("order", core, table, node)
+        try:
+            key = float(answer) if isinstance(answer, Real) else math.nan
+        except OverflowError:
+            key = math.nan
+        if math.isnan(key):
+            raise PolicyError(f"policy {name}: order returned {answer!r:.60} for node {node}, not a number")
+        return key
 
     return Policy(name, choose, order if callable(getattr(policy, "order", None)) else None, _see_all)
 
