@@ -249,3 +249,70 @@ def test_progress_is_told_to_the_end() -> None:
     told = []
     simulate(tiny({"a": 1}, "aa", count=3), Cluster(1), progress=lambda done, total: told.append((done, total)))
     assert told[-1] == (6, 6)
+
+
+@pytest.mark.parametrize("key", [10**400, float("nan"), "first", None, 1j])
+def test_order_must_be_a_number(key: object) -> None:
+    class Odd(ShortestFirst):
+        def order(self, view, node):
+            return key
+
+    with pytest.raises(PolicyError, match=r"order returned .* for node 0, not a number"):
+        simulate(tiny({"a": 1}, "a"), Cluster(1), Odd())
+
+
+def test_order_may_be_any_kind_of_number() -> None:
+    class Kinds(ShortestFirst):
+        def order(self, view, node):
+            return [np.float32(2), np.int64(1), True, float("inf"), -1][node % 5]
+
+    log = simulate(tiny({"a": 1}, "a", count=5), Cluster(1), Kinds())
+    assert log.request_id.texts() == ["r4", "r1", "r2", "r0", "r3"]
+
+
+class Curious:
+    """Asks the view one question, then schedules anything."""
+
+    def __init__(self, question) -> None:
+        self.question = question
+        self.answers = []
+
+    def choose(self, view):
+        if not self.answers:
+            self.answers.append(self.question(view))
+        return next(((model, view.idle_gang(model)) for model in view.waiting() if view.idle_gpus), None)
+
+
+@pytest.mark.parametrize(
+    ("question", "complaint"),
+    [
+        (lambda view: view.duration(1), "node 1 is not ready yet"),
+        (lambda view: view.request(3), "node 3 is not ready yet"),
+        (lambda view: view.duration(-1), "there is no node -1"),
+        (lambda view: view.held_model(-1), "there is no GPU -1"),
+        (lambda view: view.backlog(-1), "there is no model -1"),
+        (lambda view: view.warm_gang(2), "there is no model 2"),
+        (lambda view: view.next_node(1), "no node of model 1 is ready"),
+        (lambda view: view.next_key(1), "no node of model 1 is ready"),
+    ],
+)
+def test_view_shows_neither_the_future_nor_what_is_not_there(question, complaint) -> None:
+    workload = dataclasses.replace(tiny({"a": 1, "b": 1}, "ab", count=2), timestamp=np.array([0, 10**9]))
+    with pytest.raises(PolicyError, match=rf"choose failed at .*test_simulator.py:\d+: .*{complaint}"):
+        simulate(workload, Cluster(1), Curious(question), "online")
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        (lambda view: view.duration(0), 2.0),
+        (lambda view: view.request(2), 1),
+        (lambda view: (view.next_node(0), view.next_key(0), view.backlog(0), view.backlog(1)), (0, 0.0, 2, 0)),
+        (lambda view: (view.idle_gpus, view.now, view.held_model(0), list(view.waiting())), (1, 0.0, None, [0])),
+        (lambda view: (view.warm_gang(0), view.idle_gang(0), view.models[1].id, view.cluster.gpus), (None, 0, "b", 1)),
+    ],
+)
+def test_view_answers(question, answer) -> None:
+    policy = Curious(question)
+    simulate(tiny({"a": 1, "b": 1}, "ab", count=2, duration=2.0), Cluster(1), policy)
+    assert policy.answers == [answer]
