@@ -6,5 +6,5 @@ run(
     "simulate",
     "--policy",
     "baseline",
-    defaults={"config": "system_config.yaml", "requests": "workflow_requests.yaml"},
+    defaults={"config": "system_config.yaml", "requests": "workflow_requests.yaml", "verbose": True},
 )

@@ -1,5 +1,6 @@
 """gsched demo."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,7 +78,10 @@ def _print(workload: "Workload", runs: "list[tuple[Log, Cluster, Report]]", dire
         )
     else:
         console.print("\n   [bold red]Some schedules are NOT valid.[/bold red]")
+    binding = Counter(str(log.summary["lower_bound_name"]) for log, _, _ in runs)
+    names = ", ".join(f"{name} ({count} of {len(runs)} runs)" for name, count in binding.most_common())
     console.print("   Bound: proven lower bound of the makespan. Gap: how far the schedule is above it, at most.")
+    console.print(f"   What sets the bound: {names}.", markup=False)
     console.print(f"\n[bold]3. Your turn[/bold] (the files are in {directory}):\n")
     given = f"--config {directory}/config.json --requests {directory}/requests.yaml"
     console.print(f"   gsched simulate {given} --gpus 10", markup=False)

@@ -40,7 +40,12 @@ def simulate(
     out_dir: options.OutDir = Path(),
     json: options.Json = False,
     quiet: options.Quiet = False,
-    simulate: Annotated[Truth, typer.Option(hidden=True, case_sensitive=False)] = Truth.FALSE,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print every event, as in POLICY_scheduler.log.")
+    ] = False,
+    simulate: Annotated[
+        Truth, typer.Option(case_sensitive=False, help="true: really call models (not there yet); false: estimate.")
+    ] = Truth.FALSE,
 ) -> int:
     """Run a scheduling policy over a workload in virtual time, check the schedule and write its log.
 
@@ -73,7 +78,7 @@ def simulate(
     if json:
         _print_json(log, report, path)
     elif not quiet:
-        _print_report(log, report, path)
+        _print_report(log, workload, report, path, verbose=verbose)
     return 1 if report and not report.valid else 0
 
 
@@ -113,12 +118,13 @@ def _print_json(log: "Log", report: "Report | None", path: Path) -> None:
     typer.echo(json.dumps(found, indent=2))
 
 
-def _print_report(log: "Log", report: "Report | None", path: Path) -> None:
-    """Print the metrics, and whether the schedule is valid."""
-    from gsched.report.text import metrics_lines
+def _print_report(log: "Log", workload: "Workload", report: "Report | None", path: Path, *, verbose: bool) -> None:
+    """Print the metrics (before them, if asked to, every event) and whether the schedule is valid."""
+    from gsched.report.text import log_lines, metrics_lines
 
     console = out()
-    console.print("\n".join(metrics_lines(log)), markup=False)
+    for line in log_lines(log, workload, events=True) if verbose else metrics_lines(log):
+        console.print(line, markup=False)
     if report:
         print_verdict(report)
     console.print(f"\nDetailed execution log written to {path}", markup=False)

@@ -105,6 +105,7 @@ def metrics_lines(log: Log, *, shown_gpus: int = SHOWN_GPUS) -> Iterator[str]:
     yield f"Proven lower bound: {s['lower_bound']:.2f} seconds ({s['lower_bound_name']}), {_gap(s['gap_percent'])}"
     yield f"Total requests processed: {s['completed_requests']}"
     yield f"Total nodes executed: {s['total_nodes_executed']}"
+    yield f"Simulation mode: {'models were called' if s['simulate'] else 'no models were called'}"
     yield ""
     yield "Request completion times:"
     yield from _times(s, "request")
