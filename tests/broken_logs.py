@@ -72,7 +72,7 @@ NO_LOGS: dict[str, Broken] = {
     "not UTF-8": no_log(log().replace("r0", "ré").encode("latin-1"), f"{_NOT}"),
     "half a surrogate pair": no_log(log(request_id="\ud800"), f"{_NOT}"),
     "a list": no_log("[]", f"{_NOT}Expected `object`, got `array`; see docs/formats.md"),
-    "a config": no_log(model_config(), f"{_NOT}Object missing required field `summary`; see docs/formats.md"),
+    "a config": no_log(model_config(), f"{_NOT}Object missing required field `executions`; see docs/formats.md"),
     "no rows given": no_log('{"summary": {}}', f"{_NOT}Object missing required field `executions`; see docs"),
     "summary a list": no_log(
         '{"summary": [], "executions": []}', f"{_NOT}Expected `object`, got `array` - at `$.summary`"
@@ -183,7 +183,10 @@ INVALID_LOGS: dict[str, tuple[Content, str]] = {
     "bound beaten": (log({"lower_bound": 6.0}), "bound: the rows give a makespan of 5.5, below the lower_bound of 6.0"),
     "mode unknown": (log({"mode": "live"}), "summary: mode is 'live', neither 'offline' nor 'online'"),
     "mode a list": (log({"mode": ["offline"]}), "summary: mode is ['offline'], neither 'offline' nor 'online'"),
-    "gpus a number": (log({"gpus": 4}), "summary: the summary does not describe a cluster"),
+    "gpus too few": (log({"gpus": 1}), "gpus: runs on a GPU outside the cluster (0 to 0): row 1"),
+    "gpus negative": (log({"gpus": -4}), "summary: the summary does not describe a cluster"),
+    "gpus a fraction": (log({"gpus": 4.0}), "summary: the summary does not describe a cluster"),
+    "gpus a boolean": (log({"gpus": True}), "summary: gpus is True, not 0 to 0"),
     "gpus a text": (log({"gpus": "0,1"}), "summary: gpus is '0,1', not 0 to 2"),
     "gpus a mapping": (log({"gpus": {"0": 1}}), "summary: gpus is {'0': 1}, not 0 to 0"),
     "gpus of lists": (log({"gpus": [[0], [1]]}), "summary: gpus is [[0], [1]], not 0 to 1"),

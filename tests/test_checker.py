@@ -529,10 +529,22 @@ def test_without_cluster_or_mode_the_rest_is_checked():
 
 @pytest.mark.parametrize(
     "nonsense",
-    [{"mode": "sometimes"}, {"mode": 3}, {"gpus": 4}, {"gpus": [4, 5, 6, 7]}, {"pcie_bandwidth": "fast"}],
+    [{"mode": "sometimes"}, {"mode": 3}, {"gpus": 4.0}, {"gpus": [4, 5, 6, 7]}, {"pcie_bandwidth": "fast"}],
 )
 def test_a_summary_that_makes_no_sense_is_a_violation(nonsense):
     assert rules(check(hand(summary=SUMMARY | nonsense), WORKLOAD)) == {"summary"}
+
+
+def test_gpus_may_be_a_count():
+    log = hand(summary=SUMMARY | {"gpus": 4})
+    assert log.cluster == CLUSTER
+    assert check(log, WORKLOAD) == check(hand(), WORKLOAD)
+    assert rules(check(hand(summary=SUMMARY | {"gpus": 5}), WORKLOAD, CLUSTER)) == {"summary"}
+
+
+def test_a_summary_without_gpus_may_contradict_the_cluster_too():
+    report = check(hand(summary={"mode": "offline", "pcie_bandwidth": 5.0}), WORKLOAD, CLUSTER)
+    assert [v.message for v in report.violations] == ["pcie_bandwidth is not that of the cluster"]
 
 
 def test_columns_that_repeat_a_text_are_read_by_text():

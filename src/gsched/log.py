@@ -1,6 +1,6 @@
 """The execution log: one row per executed node, in the order of the decisions, and a summary derived from the rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -93,12 +93,22 @@ class Log:
 
     @property
     def cluster(self) -> Cluster | None:
-        """The cluster that the summary describes, or None where it does not."""
-        gpus = self.summary.get("gpus")
-        if not gpus:
-            return None
-        known = {f.name: self.summary[f.name] for f in fields(Cluster) if f.name in self.summary}
-        return Cluster(**(known | {"gpus": len(gpus)}))
+        """The cluster that the summary describes, or None where it does not.
+
+        Raises:
+            TypeError, ValueError: it makes no sense.
+        """
+        stated = self.cluster_fields
+        return Cluster(**stated) if "gpus" in stated else None
+
+    @property
+    def cluster_fields(self) -> dict[str, Any]:
+        """What the summary says of the cluster, right or wrong, by argument of `Cluster`."""
+        stated = {f.name: self.summary[f.name] for f in fields(Cluster) if f.name in self.summary}
+        gpus = stated.pop("gpus", None)
+        if isinstance(gpus, Sized):
+            gpus = len(gpus)
+        return stated | {"gpus": gpus} if gpus else stated
 
     def to_arrow(self) -> "pyarrow.Table":
         """Return the rows as an Arrow table, with the columns of the file."""

@@ -50,8 +50,8 @@ _OPTIONAL = _COLUMNS[-len(_Row.__struct_defaults__) :]
 
 
 class _Document(msgspec.Struct):
-    summary: dict[str, Any]
     executions: list[_Row]
+    summary: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 def write_log(log: Log, path: PathLike) -> None:

@@ -6,7 +6,7 @@ from 0, as in the log.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from reprlib import repr as shortened
 from typing import NamedTuple
 
@@ -71,9 +71,8 @@ def check(
         mode: how requests arrive; by default the one in the log's summary.
     """
     stated, violations = _stated(log)
-    if cluster and stated.cluster:
-        named = [field.name for field in fields(Cluster) if field.name in log.summary]
-        wrong = [name for name in named if getattr(stated.cluster, name) != getattr(cluster, name)]
+    if cluster:
+        wrong = [name for name, value in log.cluster_fields.items() if value != getattr(cluster, name)]
         violations += [Violation("summary", f"{name} is not that of the cluster") for name in wrong]
     if mode and stated.mode and mode != stated.mode:
         violations.append(Violation("summary", f"mode is {stated.mode!r}, not {mode!r}"))
@@ -108,7 +107,7 @@ def _stated(log: Log) -> tuple[_Stated, list[Violation]]:
         cluster = log.cluster
     except (TypeError, ValueError) as error:
         wrong.append(f"the summary does not describe a cluster: {error}")
-    if cluster and gpus != list(range(cluster.gpus)):
+    if cluster and type(gpus) is not int and gpus != list(range(cluster.gpus)):
         wrong.append(f"gpus is {shortened(gpus)}, not 0 to {cluster.gpus - 1}")
     if mode not in ("offline", "online", None):
         wrong.append(f"mode is {shortened(mode)}, neither 'offline' nor 'online'")
