@@ -208,12 +208,22 @@ def test_a_wrong_option_is_refused_in_a_line(options, line, refused, tmp_path):
         ),
         (("check",), "Missing argument 'LOG'"),
         (("check", "config.yaml", "--config", "config.yaml"), "options: --config and --requests belong together; give"),
+        (("check", "bare", "--mode", "live"), "Invalid value for '--mode': "),
+        (("check", "bare", "--gpus", "0"), "Invalid value for '--gpus': "),
+        (
+            ("check", "bare", "--switch-overhead", "1"),
+            "options: --switch-overhead says nothing without --gpus, which the log leaves out; add it",
+        ),
+        (
+            ("check", "bare", "--gpus", "1", "--pcie-bandwidth", "0"),
+            "options: pcie_bandwidth must be between 1e-15 and 1e+15, not 0.0; correct the options",
+        ),
         (("frobnicate",), "No such command 'frobnicate'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_a_wrong_command_line_is_refused_in_a_line(arguments, line, refused, tmp_path):
-    write(tmp_path, {})
+    write(tmp_path, {"bare": '{"executions": []}'})
     assert_begin(refused(*arguments), (f"error: {line}",))
 
 

@@ -122,6 +122,80 @@ def test_check_finds_a_shifted_row(here: Path, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == "FAIL\n"
 
 
+FOREIGN = ("request_id", "node_id", "model_name", "gpu_id", "start_time", "end_time", "gpu_ids", "switch_time")
+CLUSTER = ("--gpus", "8", "--gpus-per-server", "4", "--pcie-bandwidth", "20", "--switch-overhead", "1")
+
+
+@pytest.fixture
+def foreign(here: Path) -> Path:
+    """A log without a summary and without what other tools would leave out."""
+    run("simulate", *GIVEN, *CLUSTER, "--mode", "online", "--quiet")
+    rows = json.loads((here / "baseline_execution_log.json").read_text())["executions"]
+    path = here / "foreign.json"
+    path.write_text(json.dumps({"executions": [{name: row[name] for name in FOREIGN} for row in rows]}))
+    return path
+
+
+def test_check_is_told_what_the_log_leaves_out(foreign: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("check", str(foreign), *GIVEN) == 0
+    text = capsys.readouterr().out
+    assert "neither the caller nor the summary describes the cluster" in text
+    assert run("check", str(foreign), *GIVEN, *CLUSTER, "--mode", "online") == 0
+    text = capsys.readouterr().out
+    assert "neither" not in text
+    assert "(17 rules checked)" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "finding"),
+    [
+        (("--gpus", "7"), "gpus: runs on a GPU outside the cluster (0 to 6)"),
+        (("--gpus-per-server", "3"), "server: gang is neither inside a server of 3 GPUs nor"),
+        (("--pcie-bandwidth", "16"), "switch_time: switch_time is not what loading takes"),
+        (("--switch-overhead", "0"), "switch_time: switch_time is not what loading takes"),
+    ],
+)
+def test_check_goes_by_its_options(
+    options: tuple[str, ...], finding: str, foreign: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("check", str(foreign), *GIVEN, *CLUSTER, *options) == 1
+    assert finding in capsys.readouterr().out
+
+
+def test_an_option_that_the_summary_contradicts_is_a_finding(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("simulate", *GIVEN, "--gpus", "8", "--pcie-bandwidth", "20", "--quiet")
+    path = "baseline_execution_log.json"
+    assert run("check", path, *GIVEN, "--gpus", "8", "--mode", "offline") == 0
+    assert run("check", path, *GIVEN, "--switch-overhead", "2") == 0
+    assert run("check", path, "--gpus", "9") == 1
+    assert "summary: gpus is not that of the cluster" in capsys.readouterr().out
+    assert run("check", path, *GIVEN, "--mode", "online") == 1
+    assert "summary: mode is 'offline', not 'online'" in capsys.readouterr().out
+
+
+def test_saved_report_has_a_line_for_each_finding(here: Path) -> None:
+    (here / "a\nb.json").write_text('{"executions": []}')
+    assert run("check", "a\nb.json", "--save-report", "--quiet") == 0
+    assert (here / "a\nb_check_report.txt").read_text().startswith(r"a\nb.json: valid" + "\n")
+
+
+def test_one_is_no_plural(foreign: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = json.loads(foreign.read_text())
+    log["executions"][-1]["gpu_ids"] = []
+    foreign.write_text(json.dumps(log))
+    assert run("check", str(foreign)) == 1
+    assert "NOT valid: 1 violation (" in capsys.readouterr().out
+
+
+def test_validate_counts_in_the_singular(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workflow = {"nodes": [{"id": "a", "model": "m"}]}
+    config = {"models": {"m": {"memory_gb": 1, "inference_time_mean": 1}}, "workflows": {"w": workflow}}
+    (here / "config.json").write_text(json.dumps(config))
+    (here / "requests.json").write_text('[{"request_id": "r", "timestamp": 0, "workflow_id": "w"}]')
+    assert run("validate", "--config", "config.json", "--requests", "requests.json") == 0
+    assert capsys.readouterr().out == "1 model, 1 workflow, 1 request, 1 node: 1 warning\n"
+
+
 def test_validate_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("validate", *GIVEN, "--gpus", "4") == 0
     assert capsys.readouterr().out == "7 models, 3 workflows, 300 requests, 1,009 nodes: no problems\n"
@@ -202,6 +276,12 @@ def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_baseline_script_and_check_script_have_their_defaults(scripts_folder: Path) -> None:
     done = script("baseline.py", "--gpus", "4", "--simulate", "false", "--mode", "offline")
     assert done.returncode == 0, done.stderr
+    for line in (
+        "Mode: offline, Simulate: false",
+        "[0.00s] Processing request req_0000 ",
+        "Simulation mode: no models",
+    ):
+        assert f"\n{line}" in done.stdout
     assert (scripts_folder / "baseline_execution_log.json").exists()
     assert (scripts_folder / "baseline_scheduler.log").exists()
     assert script("check.py").returncode == 0

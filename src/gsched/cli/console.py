@@ -29,13 +29,18 @@ def err() -> "Console":
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number and what it counts, in the singular or plural."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def print_problems(problems: Iterable[Problem]) -> None:
     """Print problems to standard error, one line each; of very many, the first."""
     listed = list(problems)
     for problem in listed[:SHOWN_PROBLEMS]:
         print(f"{problem.severity}: {problem}".replace("\n", " "), file=sys.stderr)
     if len(listed) > SHOWN_PROBLEMS:
-        print(f"… and {len(listed) - SHOWN_PROBLEMS} more problems", file=sys.stderr)
+        print(f"… and {counted(len(listed) - SHOWN_PROBLEMS, 'more problem')}", file=sys.stderr)
 
 
 class Stages:
@@ -79,9 +84,9 @@ def print_verdict(report: "Report") -> None:
         console.print(Text(f"{violation.rule}: {violation.message}", style="red"))
     for sentence in report.unchecked:
         console.print(Text(sentence, style="yellow"))
-    rules = f"{len(report.rules_checked)} rules checked"
+    rules = f"{counted(len(report.rules_checked), 'rule')} checked"
     if report.valid:
         console.print(Text(f"\nThe schedule is valid ({rules}).", style="bold green"))
     else:
-        count = sum(violation.count for violation in report.violations)
-        console.print(Text(f"\nThe schedule is NOT valid: {count:,} violations ({rules}).", style="bold red"))
+        found = counted(sum(violation.count for violation in report.violations), "violation")
+        console.print(Text(f"\nThe schedule is NOT valid: {found} ({rules}).", style="bold red"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gsched.cli import options
-from gsched.cli.console import out, print_problems, stages
+from gsched.cli.console import counted, out, print_problems, stages
 from gsched.errors import InputError, Problem, one_line
 
 if TYPE_CHECKING:
@@ -92,6 +92,9 @@ def generate(
         "profile": None if profile is None else parse_profile(profile),
         "weights": None if weights is None else parse_weights(weights),
     }
+    if not output_prefix or Path(output_prefix).name != output_prefix:
+        message = f"{output_prefix!r} is no beginning of a file's name"
+        raise InputError.one("--output-prefix", "", message, "give a folder with --out")
     warnings: list[Problem] = []
     paths = [out_dir / f"{output_prefix}_requests.{suffix}" for suffix in format.suffixes]
     with stages(quiet=quiet) as progress:
@@ -129,9 +132,8 @@ def _print_report(figures: dict[str, Any], paths: list[Path]) -> None:
     """Print the statistics, and where the files are."""
     console = out()
     seed, hours = figures["generation"]["seed"], figures["estimated_gpu_hours"]
-    console.print(
-        f"Generated {figures['total_requests']:,} requests of {figures['total_nodes']:,} nodes, seed {seed}\n"
-    )
+    requests, nodes = counted(figures["total_requests"], "request"), counted(figures["total_nodes"], "node")
+    console.print(f"Generated {requests} of {nodes}, seed {seed}\n")
     realised = figures["realised_rate_per_minute"]
     rates = [
         ("requested", figures["requested_duration_minutes"], figures["requested_rate_per_minute"]),

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from gsched.cli import options
-from gsched.cli.console import print_problems
+from gsched.cli.console import counted, print_problems
 from gsched.cli.simulate import cluster_of
 from gsched.errors import InputError, Problem
 
@@ -40,8 +40,8 @@ def validate(
     else:
         print_problems(problems)
         if size and not quiet:
-            counts = ", ".join(f"{count:,} {name}" for name, count in size.items())
-            typer.echo(f"{counts}: {f'{len(problems)} warnings' if problems else 'no problems'}")
+            counts = ", ".join(counted(count, name.removesuffix("s")) for name, count in size.items())
+            typer.echo(f"{counts}: {counted(len(problems), 'warning') if problems else 'no problems'}")
     return 0 if size else 2
 
 
