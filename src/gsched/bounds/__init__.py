@@ -114,7 +114,7 @@ def _slots(models: list[Model], cluster: Cluster, costs: LoadCosts) -> Iterator[
         text = f"gangs of model {model.id!r} in use at once: {limit}"
         taken = (np.arange(len(models)) == position).astype(float)
         yield _Slots(f"model {model.id}", text, limit, taken, float(costs.again[position]))
-    for size in np.unique(sizes[sizes > 1]).tolist():
+    for size in sorted({size for size in sizes.tolist() if size > 1}):
         wide = sizes >= size
         if wide.sum() > 1:
             limit, name = gangs_at_once(cluster, size), f"gangs of {size} GPUs or more"
