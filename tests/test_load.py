@@ -272,7 +272,11 @@ def test_a_model_inherits_what_it_does_not_say(tmp_path):
         ),
         (
             [("    load_time_seconds: 30\n", "")],
-            " models.big.load_time_seconds: is missing, so a first load takes memory",
+            "7: models.big.load_time_seconds: is missing, so a first load takes memory",
+        ),
+        (
+            [("    load_time_seconds: 30\n", ""), ("gpus_required: 4", "gpu_required: 4")],
+            "9: models.big.gpu_required: is an unknown field|7: models.big.load_time_seconds: is missing",
         ),
         ([("    edges:", "    edgs: []\n    edges:")], ""),
         ([("    edges:\n", "    comment: hello\n    edges:\n")], ""),
@@ -284,6 +288,14 @@ def test_what_gsched_works_around_is_a_warning(changes, expected, tmp_path):
     starts = [f"{tmp_path}/config.yaml:{text}" for text in expected.split("|") if text]
     assert [str(warning)[: len(start)] for warning, start in zip(warnings, starts, strict=True)] == starts
     assert all(warning.severity == "warning" for warning in warnings)
+
+
+def test_models_that_no_request_uses_are_no_reason_to_warn(tmp_path):
+    unused = "  spare:\n    nodes:\n      - {id: a, model: big}\n"
+    config = edited(CONFIG, ("    load_time_seconds: 30\n", ""), ("model: big", "model: llm")) + unused
+    workload, warnings = loaded(tmp_path, config)
+    assert list(workload.config.workflows) == ["chain", "spare"]
+    assert not warnings
 
 
 def test_every_problem_is_reported_with_its_line(tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gsched.errors import InputError, Problem
 from gsched.files import PathLike
-from gsched.load.config import load_config
+from gsched.load.config import load_config, read_config
 from gsched.load.documents import Document
 from gsched.load.parquet import read_parquet
 from gsched.load.requests import read_requests
@@ -30,18 +30,20 @@ def load_workload(
     """
     problems: list[Problem] = []
     config: Config | None = None
+    document: Document | None = None
     found: list[Problem] = [] if warnings is None else warnings
     try:
-        config = load_config(config_path, found)
+        document = Document(Path(config_path))
+        config = read_config(document, found)
     except InputError as error:
         problems.extend(error.problems)
     try:
         workload = load_requests(Path(requests_path), config, details=details, warnings=found)
     except InputError as error:
         problems.extend(error.problems)
-    if problems or workload is None:
+    if problems or document is None or workload is None:
         raise InputError(problems)
-    found.extend(_missing_load_times(config_path, workload))
+    found.extend(_missing_load_times(document, workload))
     return workload
 
 
@@ -69,12 +71,11 @@ def load_requests(
     return workload
 
 
-def _missing_load_times(path: PathLike, workload: Workload) -> list[Problem]:
-    """Return a warning for each model in use whose load time has to be derived."""
-    used = sorted(set(workload.template_model.tolist()))
+def _missing_load_times(document: Document, workload: Workload) -> list[Problem]:
+    """Return a warning for each model that requests use and whose load time has to be derived."""
+    before = len(document.findings)
     message = "is missing, so a first load takes memory_gb / pcie_bandwidth + switch_overhead"
-    return [
-        Problem(str(path), f"models.{model.id}.load_time_seconds", message, "add it if you know it", "warning")
-        for model in (workload.models[i] for i in used)
-        if model.load_time_seconds is None
-    ]
+    for model in workload.used_models:
+        if model.load_time_seconds is None:
+            document.warn(("models", model.id, "load_time_seconds"), message, "add it if you know it")
+    return document.problems(before)

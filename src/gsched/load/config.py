@@ -26,7 +26,11 @@ def load_config(path: PathLike, warnings: list[Problem] | None = None) -> Config
     Raises:
         InputError: the file is not a valid configuration; every problem of it is listed.
     """
-    document = Document(Path(path))
+    return read_config(Document(Path(path)), warnings)
+
+
+def read_config(document: Document, warnings: list[Problem] | None = None) -> Config:
+    """Return the models and workflows of a document; otherwise like `load_config`."""
     config = _read(document)
     problems = document.problems()
     if config is None:

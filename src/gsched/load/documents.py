@@ -111,10 +111,10 @@ class Document:
         """Whether an error was noted."""
         return any(finding.severity == "error" for finding in self.findings)
 
-    def problems(self) -> list[Problem]:
-        """Return what was noted in the order of the file, each with its line where that can be found."""
+    def problems(self, since: int = 0) -> list[Problem]:
+        """Return what was noted after the first `since`, in the order of the file, with lines where they can be found."""
         line_of = _Lines(self)
-        located = [(finding.line or line_of(finding.place), finding) for finding in self.findings]
+        located = [(finding.line or line_of(finding.place), finding) for finding in self.findings[since:]]
         located.sort(key=lambda pair: pair[0])
         return [
             Problem(f"{self.path}:{line}" if line else str(self.path), spell(place), message, hint, severity)
