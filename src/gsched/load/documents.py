@@ -112,7 +112,7 @@ class Document:
         return any(finding.severity == "error" for finding in self.findings)
 
     def problems(self, since: int = 0) -> list[Problem]:
-        """Return what was noted after the first `since`, in the order of the file, with lines where they can be found."""
+        """Return what was noted after the first `since`, in the order of the file, with lines if they can be found."""
         line_of = _Lines(self)
         located = [(finding.line or line_of(finding.place), finding) for finding in self.findings[since:]]
         located.sort(key=lambda pair: pair[0])
