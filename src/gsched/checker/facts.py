@@ -3,7 +3,7 @@
 Nothing here is shared with the engine; every number is worked out anew from the log, the workload and the cluster.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from gsched.workload import Floats, Longs, Mode, Workload
 
 ABSOLUTE = 1e-6  # seconds
 RELATIVE = 1e-9
+_BLOCK = 2**16  # values at a time
 _FIGURES = ("average", "median", "p90", "p99", "min", "max")
 TOTALS = (
     *("total_requests", "completed_requests", "total_nodes_executed", "makespan"),
@@ -27,11 +28,12 @@ Array = npt.NDArray[Any]
 
 
 class Lanes(NamedTuple):
-    """The occupations of GPUs, GPU by GPU and for each in the order of time; `follows[i]`: on the same GPU as i - 1."""
+    """The occupations of GPUs, GPU by GPU and for each in the order of time, E in all: shape (E,)."""
 
     gpu: Array
     row: Array
-    follows: Bools
+    follows: Bools  # on the same GPU as the occupation before it
+    early: Longs  # positions of those that begin before the one before them on the GPU has ended
 
 
 class Replay(NamedTuple):
@@ -39,11 +41,12 @@ class Replay(NamedTuple):
 
     replaces: Bools  # at least one GPU of the gang held something else
     fills: Bools  # at least one GPU of the gang had never held anything
-    cost: Floats | None  # seconds of loading, NaN where unknown; None without a workload or a cluster
 
 
 class Facts:
-    """A log of n rows, and what is known about it; what is not known is None, and each value is computed at most once.
+    """A log of n rows, and what is known about it; what is not known is None.
+
+    A column of a large log is tens of MB: values that several rules need are kept until the last of them has run.
 
     Args:
         log: the rows.
@@ -55,12 +58,17 @@ class Facts:
     def __init__(self, log: Log, workload: Workload | None, cluster: Cluster | None, mode: Mode | None) -> None:
         self.log, self.workload, self.cluster, self.mode = log, workload, cluster, mode
 
+    def forget(self, *names: str) -> None:
+        """Free values; they would be computed again."""
+        for name in names:
+            self.__dict__.pop(name, None)
+
     @cached_property
     def begin(self) -> Floats:
         """When the gang of each row becomes occupied: when loading begins, or the start in a log without loading."""
         return self.log.start_time if self.log.switch_time is None else self.log.start_time - self.log.switch_time
 
-    @cached_property
+    @property
     def executed(self) -> Floats:
         """For how long each row executes."""
         return self.log.end_time - self.log.start_time
@@ -77,13 +85,14 @@ class Facts:
 
     def exceeds(self, a: Floats, b: Floats, *, either_way: bool = False) -> Longs:
         """Return the rows in which a > b (or a != b) by more than the tolerance; NaN is never more."""
-        excess = np.subtract(a, b)
-        if either_way:
-            np.abs(excess, out=excess)
-        if excess.max(initial=0.0) <= ABSOLUTE:
-            return np.zeros(0, np.int64)
-        rows = np.flatnonzero(excess > ABSOLUTE)
-        return rows[excess[rows] > self.tolerance(rows)]
+        found = []
+        for part in _blocks(len(self.log)):
+            excess = a[part] - b[part]
+            if either_way:
+                np.abs(excess, out=excess)
+            rows = np.flatnonzero(excess > ABSOLUTE)
+            found.append(part.start + rows[excess[rows] > self.tolerance(part.start + rows)])
+        return np.concatenate(found)
 
     # -- matching rows with the workload; only where there is one
 
@@ -103,13 +112,15 @@ class Facts:
         flow = np.repeat(np.arange(len(workload.workflows)), np.diff(start))
         keys = np.where(template_code >= 0, flow * len(values) + template_code, -1)
         order = np.argsort(keys, kind="stable")
-        request = np.maximum(self.row_request, 0)
+        node = np.full(len(self.log), -1, np.int32)
         if not (workload.request_count and values):
-            return np.full(len(self.log), -1)
-        wanted = workload.workflow.astype(np.int64)[request] * len(values) + codes
-        slot = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
-        node = (workload.first_node[request] + (slot - start[flow[slot]])).astype(np.int32)
-        node[(keys[slot] != wanted) | (self.row_request < 0)] = -1
+            return node
+        for part in _blocks(len(node)):
+            request = np.maximum(self.row_request[part], 0)
+            wanted = workload.workflow[request].astype(np.int64) * len(values) + codes[part]
+            slot = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
+            found = (keys[slot] == wanted) & (self.row_request[part] >= 0)
+            node[part] = np.where(found, workload.first_node[request] + (slot - start[flow[slot]]), -1)
         return node
 
     @cached_property
@@ -120,9 +131,9 @@ class Facts:
     @cached_property
     def ran(self) -> Bools:
         """Whether each node of the workload was executed at all: shape (N,)."""
-        ran = np.zeros(self._workload.node_count, np.bool_)
-        ran[self.node[self.known]] = True
-        return ran
+        ran = np.zeros(self._workload.node_count + 1, np.bool_)
+        ran[self.node] = True  # unknown nodes go to the end
+        return ran[:-1]
 
     @cached_property
     def repeated(self) -> Longs:
@@ -140,30 +151,30 @@ class Facts:
 
     def of_node(self, values: Array, fill: float = np.nan) -> Array:
         """Return each row's value of a column over the workload's nodes, `fill` where the node is unknown."""
+        return self._of(self.node, values, fill)
+
+    def of_request(self, values: Array, fill: float = np.nan) -> Array:
+        """Return each row's value of a column over the workload's requests, `fill` where the node is unknown."""
+        return self._of(self.row_request, values, fill)
+
+    def _of(self, position: Array, values: Array, fill: float) -> Array:
         if self.known.all():
-            return values[self.node]
+            return _take(values, position)
         result = np.full(len(self.log), fill, values.dtype)
-        result[self.known] = values[self.node[self.known]]
+        result[self.known] = values[position[self.known]]
         return result
 
     @cached_property
     def end(self) -> Floats:
         """When each node of the workload ended, NaN where it never ran: shape (N,)."""
-        end = np.full(self._workload.node_count, np.nan)
-        end[self.node[self.known]] = self.log.end_time[self.known]
-        return end
-
-    @cached_property
-    def request_arrival(self) -> Floats | None:
-        """When each request of the workload arrives: shape (R,)."""
-        return None if self.workload is None or self.mode is None else self.workload.arrival(self.mode)
+        end = np.full(self._workload.node_count + 1, np.nan)
+        end[self.node] = self.log.end_time  # unknown nodes go to the end
+        return end[:-1]
 
     @cached_property
     def arrival(self) -> Floats | None:
-        """When the request of each node of the workload arrives: shape (N,)."""
-        if self.request_arrival is None:
-            return None
-        return np.repeat(self.request_arrival, np.diff(self._workload.first_node))
+        """When each request of the workload arrives: shape (R,)."""
+        return None if self.workload is None or self.mode is None else self.workload.arrival(self.mode)
 
     @cached_property
     def parents_end(self) -> Floats:
@@ -172,19 +183,13 @@ class Facts:
         edges = [flow.edges for flow in workload.workflows]
         count = np.array([len(pairs) for pairs in edges], np.int64)
         parent, child = np.array([pair for pairs in edges for pair in pairs], np.int64).reshape(-1, 2).T
-        per_request = count[workload.workflow]
-        ends = np.cumsum(per_request)
-        edge = np.arange(per_request.sum())
-        edge += np.repeat((np.cumsum(count) - count)[workload.workflow] - (ends - per_request), per_request)
-        first = np.repeat(workload.first_node[:-1], per_request)
         latest = np.full(workload.node_count, -np.inf)
-        np.maximum.at(latest, first + child[edge], self.end[first + parent[edge]])
+        for part in _blocks(workload.request_count):
+            flow = workload.workflow[part]
+            edge = _ranges((np.cumsum(count) - count)[flow], count[flow])
+            first = np.repeat(workload.first_node[:-1][part], count[flow])
+            np.maximum.at(latest, first + child[edge], self.end[first + parent[edge]])
         return latest
-
-    @cached_property
-    def ready(self) -> Floats | None:
-        """When each node became ready, NaN if a parent never ran: shape (N,)."""
-        return None if self.arrival is None else np.maximum(self.parents_end, self.arrival)
 
     @property
     def _workload(self) -> Workload:
@@ -209,11 +214,6 @@ class Facts:
         return Gangs.consecutive(self.log.gpu_id, size[self.model])
 
     @cached_property
-    def entry_row(self) -> Array:
-        """Row of each GPU in `seen.gpus`."""
-        return np.repeat(np.arange(len(self.log), dtype=np.int32), self.seen.sizes)
-
-    @cached_property
     def seen(self) -> Gangs:
         """The gangs, or their first GPUs alone where no more is known."""
         return self.gangs or Gangs(np.arange(len(self.log) + 1), self.log.gpu_id)
@@ -226,53 +226,61 @@ class Facts:
         occupations of no length that are tied with their neighbours. Only where that order cannot be, rows are put
         in the order of the middle of their occupations, which rounding of the ends does not change.
         """
-        lanes = self._by_gpu(np.arange(len(self.entry_row)))
-        if not self.overlaps(lanes).size:
+        row = np.repeat(np.arange(len(self.log), dtype=np.int32), self.seen.sizes)
+        lanes = self._by_gpu(self.seen.gpus, row)
+        if not lanes.early.size:
             return lanes
-        middle = self.begin + self.log.end_time
-        return self._by_gpu(np.argsort(middle[self.entry_row], kind="stable"))
+        order = np.argsort((self.begin + self.log.end_time)[row], kind="stable")
+        return self._by_gpu(self.seen.gpus[order], row[order])
 
-    def _by_gpu(self, order: Longs) -> Lanes:
-        gpu = self.seen.gpus[order]
-        small = gpu.size and gpu.min() >= 0 and gpu.max() < 2**16
-        order = order[np.argsort(gpu.astype(np.uint16) if small else gpu, kind="stable")]  # 16 bits: a radix sort
-        gpu = self.seen.gpus[order]
-        follows = np.zeros(len(gpu), np.bool_)
-        np.equal(gpu[1:], gpu[:-1], out=follows[1:])
-        return Lanes(gpu, self.entry_row[order], follows)
+    def _by_gpu(self, gpu: Array, row: Array) -> Lanes:
+        if gpu.size and gpu.min() >= 0 and gpu.max() < 2**16:
+            gpu = gpu.astype(np.uint16)  # makes the sort a radix sort
+        order = np.argsort(gpu, kind="stable")
+        gpu, row = gpu[order], row[order]
+        follows = _as_before(gpu)
+        return Lanes(gpu, row, follows, self._early(row, follows))
 
-    def overlaps(self, lanes: Lanes) -> Longs:
-        """Return the positions in `lanes` of occupations that begin before the one before them on the GPU has ended."""
-        begin, end = self.begin[lanes.row], self.log.end_time[lanes.row]
-        early = 1 + np.flatnonzero((begin[1:] < end[:-1] - ABSOLUTE) & lanes.follows[1:])
-        return early[begin[early] < end[early - 1] - self.tolerance(lanes.row[early])]
+    def _early(self, row: Array, follows: Bools) -> Longs:
+        found = []
+        for part in _blocks(len(row) - 1):
+            before, after = row[:-1][part], row[1:][part]
+            end, begin = self.log.end_time[before], self.begin[after]
+            early = np.flatnonzero((begin < end - ABSOLUTE) & follows[1:][part])
+            early = early[begin[early] < end[early] - self.tolerance(after[early])]
+            found.append(part.start + early + 1)
+        return np.concatenate(found)
+
+    @cached_property
+    def replaced(self) -> Bools:
+        """Whether the GPU of each of the `lanes` held another label; a label is a model and the first GPU of a gang."""
+        lanes = self.lanes
+        held = _as_before(_take(self.model, lanes.row))
+        held &= _as_before(_take(self.log.gpu_id, lanes.row))
+        return lanes.follows & ~held
 
     @cached_property
     def replay(self) -> Replay:
-        """Labels followed from empty GPUs on. A label is the model and the first GPU of the gang."""
-        lanes, rows = self.lanes, len(self.log)
-        label = (self.model.astype(np.int64) << 32) + self.log.gpu_id
-        held = label[lanes.row]
-        same = np.zeros(len(held), np.bool_)
-        np.equal(held[1:], held[:-1], out=same[1:])
-        replaced = np.flatnonzero(lanes.follows & ~same)
-        filled = np.flatnonzero(~lanes.follows)
-        replaces, fills = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
-        replaces[lanes.row[replaced]] = True
-        fills[lanes.row[filled]] = True
-        return Replay(replaces, fills, self._cost(lanes.row[replaced - 1], lanes.row[replaced], lanes.row[filled]))
+        """Labels followed from empty GPUs on."""
+        row, rows = self.lanes.row, len(self.log)
+        replay = Replay(np.zeros(rows, np.bool_), np.zeros(rows, np.bool_))
+        replay.replaces[row[self.replaced]] = True
+        replay.fills[row[~self.lanes.follows]] = True
+        return replay
 
-    def _cost(self, evicted: Longs, replacing: Longs, filling: Longs) -> Floats | None:
-        """Return the seconds of loading of each row: of its slowest GPU."""
-        if self.workload is None or self.cluster is None:
-            return None
-        models, cluster = self.workload.models, self.cluster
+    @property
+    def cost(self) -> Floats:
+        """The seconds of loading of each row, of its slowest GPU, NaN where unknown; needs a workload and a cluster."""
+        assert self.cluster is not None
+        models, cluster, lanes = self._workload.models, self.cluster, self.lanes
         memory = np.array([*(model.memory_gb for model in models), np.nan])
         fresh = memory / cluster.pcie_bandwidth + cluster.switch_overhead
         given = [model.load_time_seconds for model in models]
         load = np.where([seconds is None for seconds in (*given, None)], fresh, [*(s or 0.0 for s in given), 0.0])
-        cost = np.zeros(len(self.log))
+        replaced = np.flatnonzero(self.replaced)
+        evicted, replacing, filling = lanes.row[replaced - 1], lanes.row[replaced], lanes.row[~lanes.follows]
         swapped = memory[self.model[evicted]] + memory[self.model[replacing]]
+        cost = np.zeros(len(self.log))
         np.maximum.at(cost, replacing, swapped / cluster.pcie_bandwidth + cluster.switch_overhead)
         np.maximum.at(cost, filling, load[self.model[filling]])
         return cost
@@ -299,9 +307,9 @@ class Facts:
         first = self.workload.first_node[:-1]
         complete = np.logical_and.reduceat(self.ran, first) if len(first) else np.zeros(0, np.bool_)
         counts: dict[str, float] = {"total_requests": len(first), "completed_requests": int(np.count_nonzero(complete))}
-        if self.request_arrival is None:
+        if self.arrival is None:
             return counts
-        took = (np.maximum.reduceat(self.end, first) if len(first) else self.end) - self.request_arrival
+        took = (np.maximum.reduceat(self.end, first) if len(first) else self.end) - self.arrival
         return counts | _figures("request", took[complete])
 
 
@@ -311,6 +319,33 @@ def _figures(what: str, seconds: Floats) -> dict[str, float]:
         return {}
     figures = seconds.mean(), *np.percentile(seconds, [50, 90, 99]), seconds.min(), seconds.max()
     return {f"{name}_{what}_time": float(value) for name, value in zip(_FIGURES, figures, strict=True)}
+
+
+def _blocks(length: int) -> Iterator[slice]:
+    """Yield slices, at least one, that make up a column: what is computed block by block takes little memory."""
+    return (slice(start, start + _BLOCK) for start in range(0, max(length, 1), _BLOCK))
+
+
+def _take(values: Array, position: Array) -> Array:
+    """Return `values[position]`; numpy would make 64-bit positions of all the others first."""
+    taken = np.empty(len(position), values.dtype)
+    for part in _blocks(len(position)):
+        taken[part] = values[position[part]]
+    return taken
+
+
+def _as_before(column: Array) -> Bools:
+    """Return which values equal the one before them."""
+    same = np.zeros(len(column), np.bool_)
+    np.equal(column[1:], column[:-1], out=same[1:])
+    return same
+
+
+def _ranges(first: Longs, size: Longs) -> Longs:
+    """Return the ranges of `size` numbers from `first` on, one after another."""
+    end = np.cumsum(size)
+    ranges: Longs = np.arange(size.sum()) + np.repeat(first - (end - size), size)
+    return ranges
 
 
 def unique_codes(labels: Labels) -> tuple[Array, Sequence[str]]:

@@ -30,7 +30,13 @@ class Rule(NamedTuple):
     name: str
     claim: str
     needs: tuple[str, ...]
-    problems: Callable[[Facts], Iterator[Problem]]
+    find: Callable[[Facts], Iterator[Problem]]
+    forget: tuple[str, ...] = ()  # large facts that no later rule needs
+
+    def problems(self, facts: Facts) -> Iterator[Problem]:
+        """Yield what breaks the rule."""
+        yield from self.find(facts)
+        facts.forget(*self.forget)
 
 
 NEEDS = {
@@ -97,10 +103,13 @@ def _loading(facts: Facts) -> _Problems:
 def _gang(facts: Facts) -> _Problems:
     gangs = _known(facts.gangs)
     yield Problem("has no GPUs", np.flatnonzero(gangs.sizes == 0), lambda _: "gpu_ids is empty")
-    expected = Gangs.consecutive(facts.log.gpu_id, gangs.sizes.astype(np.int32))
-    wrong = _rows_of(facts, gangs.gpus != expected.gpus)
+    filled = gangs.sizes > 0
+    begins = gangs.first[:-1][filled]
+    wrong = np.ones(len(gangs.gpus), np.bool_)
+    np.not_equal(np.diff(gangs.gpus), 1, out=wrong[1:])
+    wrong[begins] = gangs.gpus[begins] != facts.log.gpu_id[filled]
     what = "gpu_ids is not gpu_id and the GPUs that follow it"
-    yield Problem(what, wrong, lambda i: f"gpu_id {facts.log.gpu_id[i]}, gpu_ids {_text(gangs, i)}")
+    yield Problem(what, _rows_of(facts, wrong), lambda i: f"gpu_id {facts.log.gpu_id[i]}, gpu_ids {_text(gangs, i)}")
 
 
 def _gpus(facts: Facts) -> _Problems:
@@ -125,11 +134,10 @@ def _server(facts: Facts) -> _Problems:
 
 def _overlap(facts: Facts) -> _Problems:
     lanes, begin, end = facts.lanes, facts.begin, facts.log.end_time
-    entries = facts.overlaps(lanes)
-    rows, first = np.unique(lanes.row[entries], return_index=True)
+    rows, first = np.unique(lanes.row[lanes.early], return_index=True)
 
     def describe(i: int) -> str:
-        entry = entries[first[np.searchsorted(rows, i)]]
+        entry = lanes.early[first[np.searchsorted(rows, i)]]
         other = int(lanes.row[entry - 1])
         both = f"GPU {lanes.gpu[entry]} from {begin[i]} to {end[i]}, {facts.place(other)}"
         return f"{both} has it from {begin[other]} to {end[other]}"
@@ -157,7 +165,7 @@ def _missing(facts: Facts) -> _Problems:
 def _workflow(facts: Facts) -> _Problems:
     workload, labels = _known(facts.workload), _known(facts.log.workflow_id)
     names = list(workload.config.workflows)
-    expected = facts.of_node(workload.workflow[workload.request], 0)
+    expected = facts.of_request(workload.workflow, 0)
     wrong = np.flatnonzero((matched(labels, names) != expected) & facts.known)
     what = "workflow_id is not the request's"
     yield Problem(what, wrong, lambda i: f"{labels.values[labels.codes[i]]}, not {names[expected[i]]}")
@@ -181,10 +189,10 @@ def _gang_size(facts: Facts) -> _Problems:
 
 
 def _duration(facts: Facts) -> _Problems:
-    expected = facts.of_node(_known(facts.workload).duration)
-    wrong = facts.exceeds(facts.executed, expected, either_way=True)
+    executed, expected = facts.executed, facts.of_node(_known(facts.workload).duration)
+    wrong = facts.exceeds(executed, expected, either_way=True)
     what = "does not execute for as long as the workload says"
-    yield Problem(what, wrong, lambda i: f"{facts.executed[i]} s, not {expected[i]} s")
+    yield Problem(what, wrong, lambda i: f"{executed[i]} s, not {expected[i]} s")
 
 
 def _estimated_time(facts: Facts) -> _Problems:
@@ -193,7 +201,7 @@ def _estimated_time(facts: Facts) -> _Problems:
 
 
 def _arrival(facts: Facts) -> _Problems:
-    begin, expected = facts.begin, facts.of_node(_known(facts.arrival))
+    begin, expected = facts.begin, facts.of_request(_known(facts.arrival))
     early = facts.exceeds(expected, begin)
     what = "loads or starts before its request arrives"
     yield Problem(what, early, lambda i: f"from {begin[i]}, arrival at {expected[i]}")
@@ -212,12 +220,13 @@ def _precedence(facts: Facts) -> _Problems:
 
 
 def _ready_time(facts: Facts) -> _Problems:
-    yield _unequal(facts, "ready_time", facts.of_node(_known(facts.ready)), "is not when it became ready")
+    expected = facts.of_request(_known(facts.arrival))
+    np.maximum(expected, facts.of_node(facts.parents_end), out=expected)
+    yield _unequal(facts, "ready_time", expected, "is not when it became ready")
 
 
 def _switch_time(facts: Facts) -> _Problems:
-    expected = _known(facts.replay.cost)
-    yield _unequal(facts, "switch_time", expected, "is not what loading takes, given what the GPUs held")
+    yield _unequal(facts, "switch_time", facts.cost, "is not what loading takes, given what the GPUs held")
 
 
 def _warm(facts: Facts) -> _Problems:
@@ -284,7 +293,7 @@ def _known(value: T | None) -> T:
 
 def _rows_of(facts: Facts, wrong: Bools) -> Longs:
     """Return the rows that have a wrong GPU among `seen.gpus`."""
-    return np.unique(facts.entry_row[wrong])
+    return np.unique(np.searchsorted(facts.seen.first, np.flatnonzero(wrong), side="right") - 1)
 
 
 def _text(gangs: Gangs, row: int) -> str:
@@ -303,6 +312,8 @@ def _parents(workload: Workload, node: int) -> list[int]:
     return [first + parent for parent in workload.workflows[workload.workflow[request]].parents[node - first]]
 
 
+_LANES = ("lanes", "replaced")
+
 RULES = (
     Rule("times", "that times are sane", (), _times),
     Rule("execution_time", "execution_time", ("execution_time",), _execution_time),
@@ -312,6 +323,8 @@ RULES = (
     Rule("gpus", "that the GPUs exist", ("cluster",), _gpus),
     Rule("server", "that a gang stays inside a server", ("cluster", "gangs"), _server),
     Rule("overlap", "that a GPU runs one node at a time", (), _overlap),
+    Rule("switch_time", "how long loading takes", ("workload", "cluster", "gangs", "switch_time"), _switch_time),
+    Rule("warm", "that GPUs that hold a model do not load it again", ("gangs", "switch_time"), _warm, _LANES),
     Rule("doubled", "that no node is executed twice", (), _doubled),
     Rule("unknown", "that every row is a node of the workload", ("workload",), _unknown),
     Rule("missing", "that every node is executed", ("workload",), _missing),
@@ -321,10 +334,8 @@ RULES = (
     Rule("duration", "how long nodes execute", ("workload",), _duration),
     Rule("estimated_time", "estimated_time", ("workload", "estimated_time"), _estimated_time),
     Rule("arrival", "that nodes start after their request arrives", ("workload", "mode"), _arrival),
-    Rule("precedence", "that nodes start after their parents end", ("workload",), _precedence),
-    Rule("ready_time", "ready_time", ("workload", "mode", "ready_time"), _ready_time),
-    Rule("switch_time", "how long loading takes", ("workload", "cluster", "gangs", "switch_time"), _switch_time),
-    Rule("warm", "that GPUs that hold a model do not load it again", ("gangs", "switch_time"), _warm),
+    Rule("precedence", "that nodes start after their parents end", ("workload",), _precedence, ("begin",)),
+    Rule("ready_time", "ready_time", ("workload", "mode", "ready_time"), _ready_time, ("parents_end",)),
     Rule("summary", "totals", (), _summary),
     Rule("bound", "the lower bound", (), _bound),
 )
