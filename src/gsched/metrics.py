@@ -8,8 +8,11 @@ import numpy as np
 
 from gsched.bounds import lower_bounds
 from gsched.cluster import Cluster
-from gsched.log import Log
+from gsched.log import Gangs, Log
 from gsched.workload import Floats, Mode, Workload
+
+
+_BLOCK = 1 << 16  # rows whose gangs are spelled out at a time
 
 
 def summarize(
@@ -95,13 +98,15 @@ class GpuUse(NamedTuple):
 
 def gpu_use(log: Log, gpus: Iterable[int]) -> list[GpuUse]:
     """Return what each of `gpus` did."""
-    gpu, row = log.gpu_id, np.arange(len(log))
-    if log.gpu_ids is not None:
-        gpu, row = log.gpu_ids.gpus, np.repeat(row, log.gpu_ids.sizes)
+    gangs = log.gpu_ids or Gangs(np.arange(len(log) + 1), log.gpu_id)
     occupied = log.end_time - log.start_time + (0 if log.switch_time is None else log.switch_time)
-    size = max((*gpus, int(gpu.max(initial=-1)))) + 1
-    executions = np.bincount(gpu, minlength=size)
-    busy = np.bincount(gpu, occupied[row], minlength=size)
+    size = max((*gpus, int(gangs.gpus.max(initial=-1)))) + 1
+    executions, busy = np.zeros(size, np.int64), np.zeros(size)
+    for begin in range(0, len(log), _BLOCK):
+        first = gangs.first[begin : begin + _BLOCK + 1]
+        gpu = gangs.gpus[first[0] : first[-1]]
+        executions += np.bincount(gpu, minlength=size)
+        busy += np.bincount(gpu, np.repeat(occupied[begin : begin + _BLOCK], np.diff(first)), minlength=size)
     makespan = float(log.end_time.max(initial=0.0)) or 1.0
     return [GpuUse(g, int(executions[g]), float(busy[g]), float(busy[g]) / makespan * 100) for g in gpus]
 
