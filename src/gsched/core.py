@@ -6,7 +6,7 @@ the queries, whose cost does not grow with the backlog. All of it runs interpret
 `gsched.jit`).
 """
 
-from gsched.heap import Heap, before, heap_pop, heap_push
+from gsched.heap import Heap, heap_pop, heap_push
 from gsched.jit import kernel, lowest_bit
 from gsched.state import (
     FINISHED,
@@ -59,7 +59,8 @@ def late_is_next(core: Core, model: int) -> bool:
     if at == queues.tail[model]:
         return True
     base = queues.late_base[model]
-    return before(queues.late.key[base], queues.late.sequence[base], queues.lane.key[at], queues.lane.sequence[at])
+    late = (queues.late.key[base], queues.late.sequence[base])
+    return late < (queues.lane.key[at], queues.lane.sequence[at])
 
 
 @kernel

@@ -14,18 +14,12 @@ class Heap(NamedTuple):
 
 
 @kernel
-def before(key: float, sequence: int, other_key: float, other_sequence: int) -> bool:
-    """Tell whether one entry comes out before another."""
-    return key < other_key or (key == other_key and sequence < other_sequence)
-
-
-@kernel
 def heap_push(heap: Heap, base: int, size: int, key: float, sequence: int, value: int) -> None:
     """Add an entry to the heap of `size` entries at `base`; the caller then counts one more."""
     at = size
     while at > 0:
         up = (at - 1) >> 1
-        if not before(key, sequence, heap.key[base + up], heap.sequence[base + up]):
+        if (heap.key[base + up], heap.sequence[base + up]) < (key, sequence):
             break
         _move(heap, base + up, base + at)
         at = up
@@ -39,20 +33,17 @@ def heap_pop(heap: Heap, base: int, size: int) -> int:
     last = base + size - 1
     key = heap.key[last]
     sequence = heap.sequence[last]
-    at = 0
-    while True:
-        down = 2 * at + 1
-        if down >= size - 1:
-            break
-        if down + 1 < size - 1 and before(
-            heap.key[base + down + 1], heap.sequence[base + down + 1], heap.key[base + down], heap.sequence[base + down]
-        ):
+    at = base
+    down = base + 1
+    while down < last:
+        if down + 1 < last and (heap.key[down + 1], heap.sequence[down + 1]) < (heap.key[down], heap.sequence[down]):
             down += 1
-        if before(key, sequence, heap.key[base + down], heap.sequence[base + down]):
+        if (key, sequence) < (heap.key[down], heap.sequence[down]):
             break
-        _move(heap, base + down, base + at)
+        _move(heap, down, at)
         at = down
-    _put(heap, base + at, key, sequence, heap.value[last])
+        down = base + 2 * (at - base) + 1
+    _put(heap, at, key, sequence, heap.value[last])
     return first
 
 

@@ -11,7 +11,6 @@ from gsched.cluster import Cluster
 from gsched.log import Gangs, Log
 from gsched.workload import Floats, Mode, Workload
 
-
 _BLOCK = 1 << 16  # rows whose gangs are spelled out at a time
 
 
