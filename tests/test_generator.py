@@ -531,6 +531,13 @@ def test_json_and_quiet(config_file, tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_prefix_may_begin_with_a_folder(config_file, tmp_path):
+    arguments = ("--config", config_file, "--num-requests", 4, "--seed", 8, "--format", "jsonl")
+    assert run(*arguments, "--out", tmp_path / "out", "--output-prefix", "deep/a") == 0
+    assert run(*arguments, "--output-prefix", tmp_path / "b") == 0
+    assert (tmp_path / "out/deep/a_requests.jsonl").read_text() == (tmp_path / "b_requests.jsonl").read_text()
+
+
 def test_profile_burstiness_and_weights_reach_the_generator(config_file, tmp_path):
     arguments = ("--arrivals", "gamma", "--burstiness", 2, "--profile", "0:1,5:4", "--weights", "write=3", "--start")
     assert (
@@ -553,8 +560,7 @@ def test_profile_burstiness_and_weights_reach_the_generator(config_file, tmp_pat
         (["--weights", "5"], "weights: '5' is not a list of WORKFLOW=WEIGHT; for example"),
         (["--weights", "draw=1"], "weights: no such workflow: 'draw'; the config has illustrate, write"),
         (["--format", "xml"], "xml"),
-        (["--output-prefix", ""], "--output-prefix: '' is no beginning of a file's name; give a folder with --out"),
-        (["--output-prefix", "a/b"], "--output-prefix: 'a/b' is no beginning of a file's name"),
+        (["--output-prefix", ""], "--output-prefix: '' is no beginning of a file's name; end it with"),
         (["--output-prefix", "a/"], "--output-prefix: 'a/' is no beginning of a file's name"),
         (["--output-prefix", "/"], "--output-prefix: '/' is no beginning of a file's name"),
         (["--arrivals", "weekly"], "weekly"),

@@ -92,9 +92,9 @@ def generate(
         "profile": None if profile is None else parse_profile(profile),
         "weights": None if weights is None else parse_weights(weights),
     }
-    if not output_prefix or Path(output_prefix).name != output_prefix:
+    if output_prefix.endswith("/") or not Path(output_prefix).name:
         message = f"{output_prefix!r} is no beginning of a file's name"
-        raise InputError.one("--output-prefix", "", message, "give a folder with --out")
+        raise InputError.one("--output-prefix", "", message, "end it with the beginning of a name")
     warnings: list[Problem] = []
     paths = [out_dir / f"{output_prefix}_requests.{suffix}" for suffix in format.suffixes]
     with stages(quiet=quiet) as progress:
