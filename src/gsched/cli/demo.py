@@ -1,5 +1,7 @@
 """gsched demo."""
 
+import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -84,9 +86,18 @@ def _print(workload: "Workload", runs: "list[tuple[Log, Cluster, Report]]", dire
     console.print(f"   What sets the bound: {names}.", markup=False)
     console.print(f"\n[bold]3. Your turn[/bold] (the files are in {directory}):\n")
     given = f"--config {directory}/config.json --requests {directory}/requests.yaml"
-    console.print(f"   gsched simulate {given} --gpus 10", markup=False)
-    console.print(f"   gsched check {directory}/baseline_online_16gpus.json {given}", markup=False)
-    console.print("   gsched --help\n", markup=False)
+    program = _program()
+    console.print(f"   {program} simulate {given} --gpus 10", markup=False)
+    console.print(f"   {program} check {directory}/baseline_online_16gpus.json {given}", markup=False)
+    console.print(f"   {program} --help\n", markup=False)
+
+
+def _program() -> str:
+    """Return how the reader's shell can call gsched."""
+    if shutil.which("gsched"):
+        return "gsched"
+    path = Path(sys.executable).parent / "gsched"
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _table(runs: "list[tuple[Log, Cluster, Report]]") -> object:
