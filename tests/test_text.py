@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gsched.cluster import Cluster
-from gsched.report.text import event_lines, log_lines, metrics_lines
+from gsched.report.text import log_lines, metrics_lines
 from gsched.simulator import simulate
 from gsched.workload import Config, Model, Node, Workflow, Workload
 
@@ -33,7 +33,7 @@ def test_a_node_is_scheduled_after_its_parent_completed_however_late_it_is(power
     workload = chains(5, 2.0**power - before, duration)
     log = simulate(workload, Cluster(2), mode="online")
     seen = set()
-    for line in event_lines(log, workload):
+    for line in log_lines(log, workload, events=True):
         if scheduled := re.search("Scheduled node b of request (.)", line):
             assert ("a", scheduled[1]) in seen
         elif scheduled := re.search("Scheduled node a of request (.)", line):
@@ -47,7 +47,7 @@ def test_a_node_is_scheduled_after_its_parent_completed_however_late_it_is(power
 def test_names_are_printable_and_on_one_line():
     workload = chains(2, 1.0, 1.0, NASTY)
     log = simulate(workload, Cluster(2))
-    for lines in (log_lines(log, workload, events=True), event_lines(log, workload), metrics_lines(log)):
+    for lines in (log_lines(log, workload, events=True), metrics_lines(log)):
         text = list(lines)
         assert all(line.isprintable() for line in text)
         assert any(SHOWN in line for line in text)

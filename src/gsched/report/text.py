@@ -37,7 +37,7 @@ def log_lines(log: Log, workload: Workload, *, events: bool) -> Iterator[str]:
     yield f"Available GPUs: {summary['gpus']}"
     yield "Starting discrete event simulation..."
     if events:
-        yield from event_lines(log, workload)
+        yield from _event_lines(log, workload)
     else:
         yield f"({len(log)} nodes: their events are in the execution log only)"
     yield f"Simulation completed at time {summary['makespan']:.2f}s"
@@ -45,8 +45,7 @@ def log_lines(log: Log, workload: Workload, *, events: bool) -> Iterator[str]:
     yield from metrics_lines(log, shown_gpus=len(summary["gpus"]))
 
 
-@_printable
-def event_lines(log: Log, workload: Workload) -> Iterator[str]:
+def _event_lines(log: Log, workload: Workload) -> Iterator[str]:
     """Yield a line for every arrival, load, start, completion and finished request, in the order of time."""
     arrival = workload.arrival(log.summary["mode"])
     arrivals = np.argsort(arrival, kind="stable").tolist()
