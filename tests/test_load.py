@@ -157,6 +157,10 @@ def test_odd_but_fair_times(given_seconds, held, tmp_path):
     workload, warnings = loaded(tmp_path, requests=edited(REQUESTS, ("b: 2.5", f"b: {given_seconds}")))
     assert workload.duration[1] == held
     assert not warnings
+    for gpus in (4, 6, 8, 16):
+        cluster = Cluster(gpus)
+        for mode in ("offline", "online"):
+            assert check(simulate(workload, cluster, mode=mode), workload, cluster).valid
 
 
 def test_timestamps_may_be_tied_and_out_of_order(tmp_path):
@@ -249,6 +253,10 @@ def test_a_model_inherits_what_it_does_not_say(tmp_path):
     assert (tuned.memory_gb, tuned.gpus_required, tuned.load_time_seconds, tuned.token_mean) == (16.0, 4, 30.0, 5.0)
     assert (big.memory_gb, big.token_mean, big.base_model, tuned.base_model) == (16.0, 100.0, "llm", "big")
     assert not warnings
+    for gpus in (4, 6, 8, 16):
+        cluster = Cluster(gpus)
+        for mode in ("offline", "online"):
+            assert check(simulate(workload, cluster, mode=mode), workload, cluster).valid
 
 
 # Warnings
@@ -296,6 +304,10 @@ def test_models_that_no_request_uses_are_no_reason_to_warn(tmp_path):
     workload, warnings = loaded(tmp_path, config)
     assert list(workload.config.workflows) == ["chain", "spare"]
     assert not warnings
+    for gpus in (4, 6, 8, 16):
+        cluster = Cluster(gpus)
+        for mode in ("offline", "online"):
+            assert check(simulate(workload, cluster, mode=mode), workload, cluster).valid
 
 
 def test_every_problem_is_reported_with_its_line(tmp_path):
@@ -424,3 +436,7 @@ def test_a_real_workload_is_read_without_a_warning():
     workload = load_workload(REAL / "simple_config.json", REAL / "simple_requests.yaml", warnings=warnings)
     assert (workload.request_count, workload.node_count) == (500, 1486)
     assert not warnings
+    for gpus in (4, 6, 8, 16):
+        cluster = Cluster(gpus)
+        for mode in ("offline", "online"):
+            assert check(simulate(workload, cluster, mode=mode), workload, cluster).valid

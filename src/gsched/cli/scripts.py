@@ -1,4 +1,4 @@
-"""The command lines of the seed documents: gsched's commands under other names and with other defaults."""
+"""gsched's commands as single scripts, with names and defaults of their own."""
 
 import sys
 from collections.abc import Mapping

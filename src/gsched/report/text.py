@@ -1,4 +1,4 @@
-"""A run as text: the log of events line by line, and the metrics, in the formats of the seed documents."""
+"""A run as text: the log of events line by line, and the metrics."""
 
 import heapq
 from collections.abc import Callable, Iterator
