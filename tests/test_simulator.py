@@ -41,6 +41,30 @@ def test_engine_equals_reference(case: Case) -> None:
     assert log.summary["total_switch_time"] == pytest.approx(slow.summary["total_switch_time"])
 
 
+@given(
+    st.integers(60, 420),
+    st.none() | st.integers(20, 300),
+    st.lists(st.integers(1, 20) | st.integers(55, 260), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=30),
+)
+def test_gangs_across_words_of_the_masks(
+    gpus: int, per_server: int | None, sizes: list[int], nodes: list[tuple[int, int]]
+) -> None:
+    """More GPUs than a mask's word has bits, gangs that begin in one word and end in another or the next but one."""
+    models = {f"m{i}": Model(f"m{i}", 8.0, min(size, gpus), 1.0) for i, size in enumerate(sizes)}
+    flows = {f"w{i}": Workflow(f"w{i}", (Node("n", f"m{i}"),)) for i in range(len(sizes))}
+    count = len(nodes)
+    workload = Workload(
+        Config(models, flows),
+        [f"r{i}" for i in range(count)],
+        np.array([flow % len(sizes) for flow, _ in nodes], np.int32),
+        np.arange(count) * 500_000_000,
+        np.array([duration for _, duration in nodes], np.float64),
+    )
+    cluster = Cluster(gpus, per_server)
+    assert_same_rows(simulate(workload, cluster, mode="online"), simulate_slowly(workload, cluster, "online"))
+
+
 @given(cases())
 @settings(max_examples=25)
 def test_compiled_engine_equals_interpreted(case: Case) -> None:
