@@ -1,5 +1,6 @@
 """The execution log: one row per executed node, in the order of the decisions, and a summary derived from the rows."""
 
+import json
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +13,12 @@ from gsched.workload import Floats, Ints, Longs
 if TYPE_CHECKING:
     import pandas
     import pyarrow
+
+
+TEXTS = ("request_id", "workflow_id", "node_id", "model_name")
+TIMES = ("start_time", "end_time", "execution_time", "estimated_time", "switch_time", "ready_time", "waiting_time")
+COLUMNS = (*TEXTS, "gpu_id", "gpu_ids", *TIMES)
+SUMMARY_KEY = b"gsched.summary"
 
 
 class Labels(NamedTuple):
@@ -111,10 +118,19 @@ class Log:
         return stated | {"gpus": gpus} if gpus else stated
 
     def to_arrow(self) -> "pyarrow.Table":
-        """Return the rows as an Arrow table, with the columns of the file."""
-        from gsched.log_files import to_arrow
+        """Return the rows as an Arrow table, with the columns of the file and the summary in its metadata."""
+        import pyarrow as pa
 
-        return to_arrow(self)
+        columns: dict[str, Any] = {}
+        for name in COLUMNS:
+            column = getattr(self, name)
+            if isinstance(column, Labels):
+                columns[name] = pa.DictionaryArray.from_arrays(column.codes, pa.array(column.values, pa.string()))
+            elif isinstance(column, Gangs):
+                columns[name] = pa.ListArray.from_arrays(pa.array(column.first, pa.int32()), column.gpus)
+            elif column is not None:
+                columns[name] = column
+        return pa.table(columns, metadata={SUMMARY_KEY: json.dumps({"summary": dict(self.summary), **self.extra})})
 
     def to_pandas(self) -> "pandas.DataFrame":
         """Return the rows as a pandas data frame; pandas must be installed."""

@@ -11,17 +11,14 @@ import numpy as np
 
 from gsched.errors import InputError
 from gsched.files import PathLike, read_bytes, whole_file
-from gsched.log import Gangs, Labels, Log
+from gsched.log import COLUMNS, SUMMARY_KEY, TEXTS, TIMES, Gangs, Labels, Log
 
 if TYPE_CHECKING:
     import pyarrow
 
 PARQUET_FROM = 100_000  # rows; larger logs are Parquet unless the user says otherwise
 
-_TEXTS = ("request_id", "workflow_id", "node_id", "model_name")
-_TIMES = ("start_time", "end_time", "execution_time", "estimated_time", "switch_time", "ready_time", "waiting_time")
 _PARTS = ("summary", "executions")
-_SUMMARY_KEY = b"gsched.summary"
 
 
 _Gpu = Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)]
@@ -97,7 +94,7 @@ def _write_json(log: Log, file: IO[bytes]) -> None:
 def _rows(log: Log) -> Iterable[dict[str, Any]]:
     """Yield the rows as they stand in a JSON file, without the columns that the log lacks."""
     columns: dict[str, list[Any]] = {}
-    for name in (*_TEXTS, "gpu_id", "gpu_ids", *_TIMES):
+    for name in COLUMNS:
         column = getattr(log, name)
         if isinstance(column, Labels):
             columns[name] = column.texts()
@@ -137,7 +134,7 @@ def _decode_leniently(content: bytes) -> tuple[_Document, dict[str, Any]]:
 
 
 def _column(name: str, values: list[Any]) -> Any:
-    if name in _TEXTS:
+    if name in TEXTS:
         return Labels.of(values)
     if name == "gpu_ids":
         sizes = np.fromiter(map(len, values), np.int64, len(values))
@@ -146,27 +143,11 @@ def _column(name: str, values: list[Any]) -> Any:
     return np.array(values, np.int32 if name == "gpu_id" else np.float64)
 
 
-def to_arrow(log: Log) -> "pyarrow.Table":
-    """Return the rows of a log as an Arrow table, with the summary in its metadata."""
-    import pyarrow as pa
-
-    columns: dict[str, Any] = {}
-    for name in (*_TEXTS, "gpu_id", "gpu_ids", *_TIMES):
-        column = getattr(log, name)
-        if isinstance(column, Labels):
-            columns[name] = pa.DictionaryArray.from_arrays(column.codes, pa.array(column.values, pa.string()))
-        elif isinstance(column, Gangs):
-            columns[name] = pa.ListArray.from_arrays(pa.array(column.first, pa.int32()), column.gpus)
-        elif column is not None:
-            columns[name] = column
-    return pa.table(columns, metadata={_SUMMARY_KEY: json.dumps({"summary": dict(log.summary), **log.extra})})
-
-
 def _write_parquet(log: Log, file: IO[bytes]) -> None:
     import pyarrow.parquet as pq
 
-    table = to_arrow(log)
-    times = [name for name in table.column_names if name in _TIMES]
+    table = log.to_arrow()
+    times = [name for name in table.column_names if name in TIMES]
     pq.write_table(
         table,
         file,
@@ -184,12 +165,12 @@ def _read_parquet(content: bytes) -> Log:
     try:
         names = pq.read_schema(pa.BufferReader(content)).names
         wanted = [name for name in _COLUMNS if names.count(name) == 1]
-        table = pq.read_table(pa.BufferReader(content), columns=wanted, read_dictionary=list(_TEXTS))
+        table = pq.read_table(pa.BufferReader(content), columns=wanted, read_dictionary=list(TEXTS))
         table.validate(full=True)
         columns = {name: _arrow_column(table, name) for name in _COLUMNS}
     except (OSError, pa.ArrowException) as error:
         raise ValueError(str(error)) from error
-    head = msgspec.convert(json.loads((table.schema.metadata or {}).get(_SUMMARY_KEY, b"{}")), dict[str, Any])
+    head = msgspec.convert(json.loads((table.schema.metadata or {}).get(SUMMARY_KEY, b"{}")), dict[str, Any])
     summary = msgspec.convert(head.pop("summary", {}), dict[str, Any])
     return Log(**columns, summary=summary, extra=head)
 
@@ -203,7 +184,7 @@ def _arrow_column(table: "pyarrow.Table", name: str) -> Any:
         raise ValueError(f"it has no column {name}, or two")
     if column.null_count:
         raise ValueError(f"column {name} has {column.null_count} empty cells")
-    if name in _TEXTS:
+    if name in TEXTS:
         return _labels(name, column)
     if name == "gpu_ids":
         return _gangs(column)

@@ -9,10 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from gsched.checker.facts import ABSOLUTE, RELATIVE, Array, Bools, Facts, matched
-from gsched.log import Gangs
+from gsched.log import TIMES, Gangs
 from gsched.workload import Floats, Longs, Workload
-
-_TIMES = ("start_time", "end_time", "execution_time", "estimated_time", "switch_time", "ready_time", "waiting_time")
 
 
 class Problem(NamedTuple):
@@ -44,7 +42,7 @@ NEEDS = {
     "cluster": "neither the caller nor the summary describes the cluster",
     "mode": "neither the caller nor the summary says whether requests arrive offline or online",
     "gangs": "the log has no gpu_ids",
-    **{name: f"the log has no {name}" for name in ("workflow_id", *_TIMES[2:])},
+    **{name: f"the log has no {name}" for name in ("workflow_id", *TIMES[2:])},
 }
 
 
@@ -60,7 +58,7 @@ T = TypeVar("T")
 
 
 def _times(facts: Facts) -> _Problems:
-    for name in _TIMES:
+    for name in TIMES:
         column = getattr(facts.log, name)
         if column is not None:
             yield from _sane(name, column)
