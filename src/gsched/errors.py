@@ -47,7 +47,7 @@ class PolicyError(Exception):
 
 @dataclass(slots=True)
 class Problems:
-    """A collector for the problems of one source."""
+    """A collector for the errors of one source."""
 
     source: str
     found: list[Problem] = field(default_factory=list)
@@ -56,16 +56,7 @@ class Problems:
         """Note a problem that makes the input unusable."""
         self.found.append(Problem(self.source, place, message, hint))
 
-    def warn(self, place: str, message: str, hint: str = "") -> None:
-        """Note a problem that gsched can work around, saying how."""
-        self.found.append(Problem(self.source, place, message, hint, "warning"))
-
-    @property
-    def errors(self) -> list[Problem]:
-        """The problems that make the input unusable."""
-        return [problem for problem in self.found if problem.severity == "error"]
-
-    def raise_errors(self) -> None:
-        """Raise an `InputError` with everything found, if any of it makes the input unusable."""
-        if self.errors:
+    def raise_found(self) -> None:
+        """Raise an `InputError` with everything found, if there is anything."""
+        if self.found:
             raise InputError(self.found)

@@ -168,7 +168,7 @@ def _check_nodes(config: Config, share: Mapping[str, float]) -> None:
                 if not _values(model, option):
                     hint = f"list them under models.{model.id}.config.{option}"
                     problems.error(place, f"no values are known for the config option {option}", hint)
-    problems.raise_errors()
+    problems.raise_found()
 
 
 def _values(model: Model, option: str) -> Sequence[Any]:

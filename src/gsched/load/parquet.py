@@ -38,7 +38,7 @@ def read_parquet(path: Path, config: Config | None, *, details: bool) -> Workloa
 def _read(path: Path, table: Any, config: Config | None) -> Workload | list[Problem]:
     problems = Problems(str(path))
     _note_shape(table, problems)
-    if problems.errors:
+    if problems.found:
         return problems.found
     ids = _ids(table, problems)
     timestamp = _timestamps(table["timestamp"], problems)
