@@ -6,11 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gsched.cli import app, main
+from gsched.log import Log
+from gsched.simulator import simulate
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "examples" / "documents.json"
@@ -194,6 +197,19 @@ def test_validate_counts_in_the_singular(here: Path, capsys: pytest.CaptureFixtu
     (here / "requests.json").write_text('[{"request_id": "r", "timestamp": 0, "workflow_id": "w"}]')
     assert run("validate", "--config", "config.json", "--requests", "requests.json") == 0
     assert capsys.readouterr().out == "1 model, 1 workflow, 1 request, 1 node: 1 warning\n"
+
+
+def test_simulate_says_so_if_its_own_schedule_is_wrong(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def early(*args: object, **options: object) -> Log:
+        log = simulate(*args, **options)
+        return replace(log, start_time=log.start_time - 1)
+
+    monkeypatch.setattr("gsched.simulator.simulate", early)
+    assert run("simulate", *GIVEN, "--gpus", "8") == 1
+    assert "The schedule is NOT valid" in capsys.readouterr().out
+    assert run("simulate", *GIVEN, "--gpus", "8", "--no-check", "--quiet") == 0
 
 
 def test_validate_counts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,6 +54,12 @@ def test_edges_lead_to_nodes(edge: tuple[int, int]) -> None:
         replace(FLOW, edges=(edge,))
 
 
+@pytest.mark.parametrize("weight", [-1.0, math.inf, math.nan])
+def test_weights_are_shares(weight: float) -> None:
+    with pytest.raises(ValueError, match="workflow 'w': weight must be between"):
+        replace(FLOW, weight=weight)
+
+
 def test_nodes_have_ids_of_their_own() -> None:
     with pytest.raises(ValueError, match="two nodes have one id"):
         Workflow("w", (Node("a", "m"), Node("a", "m")))
