@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from operator import index
+from typing import Literal, get_args
 
 MOST_GPUS = 1_000_000
 LARGEST = 1e15  # seconds, GB, tokens: sums and quotients of such numbers stay finite
+
+Residency = Literal["exclusive", "shared"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,8 @@ class Cluster:
         gpu_memory_gb: memory of one GPU in GB.
         pcie_bandwidth: speed at which models enter and leave GPUs, in GB/s.
         switch_overhead: fixed seconds that replacing a model takes on top of the transfer.
+        residency: what a GPU keeps: `exclusive`, the model it was last loaded for; `shared`, as many models as its
+            memory holds, of which the least recently used make room.
 
     Raises:
         ValueError: a value is out of range.
@@ -28,6 +33,7 @@ class Cluster:
     gpu_memory_gb: float = 80.0
     pcie_bandwidth: float = 16.0
     switch_overhead: float = 2.0
+    residency: Residency = "exclusive"
 
     def __post_init__(self) -> None:
         if not 1 <= index(self.gpus) <= MOST_GPUS:
@@ -39,6 +45,8 @@ class Cluster:
                 raise ValueError(f"{name} must be between {1 / LARGEST:g} and {LARGEST:g}, not {getattr(self, name)}")
         if not 0 <= self.switch_overhead <= LARGEST:
             raise ValueError(f"switch_overhead must be between 0 and {LARGEST:g}, not {self.switch_overhead}")
+        if self.residency not in get_args(Residency):
+            raise ValueError(f"residency must be exclusive or shared, not {self.residency!r}")
 
     @property
     def server_size(self) -> int:

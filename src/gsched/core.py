@@ -50,6 +50,13 @@ def backlog(core: Core, model: int) -> int:
 
 
 @kernel
+def work(core: Core, model: int) -> float:
+    """Return the seconds that the ready nodes of a model are expected to execute."""
+    seconds: float = core.queues.work[model]
+    return seconds
+
+
+@kernel
 def late_is_next(core: Core, model: int) -> bool:
     """Tell whether the next node of a model with a backlog waits in the late lane."""
     queues = core.queues
@@ -147,6 +154,23 @@ def _first_run(gpus: Gpus, shape: int, size: int) -> int:
     return NONE
 
 
+@kernel
+def held_gangs(core: Core, model: int) -> int:
+    """Return how many gangs hold a model, idle or busy."""
+    count: int = core.gpus.held[model]
+    return count
+
+
+@kernel
+def wake_at(core: Core, time: float) -> None:
+    """Ask to be asked again at a later time, even if nothing happens until then; the earliest wish counts.
+
+    A wish holds until the policy is asked next.
+    """
+    if core.now[0] < time < core.alarm[0]:
+        core.alarm[0] = time
+
+
 # Transitions: what happened, and what was decided
 
 
@@ -203,6 +227,7 @@ def enqueue(core: Core, node: int, key: float) -> None:
     """Put a fresh node into its model's queue; nodes of a model start in the order of their keys."""
     queues = core.queues
     model = core.graph.model[core.graph.template[node]]
+    queues.work[model] += core.estimate[node]
     sequence = core.count[READY]
     core.count[READY] += 1
     at = queues.tail[model]
@@ -245,6 +270,10 @@ def _dequeue(core: Core, model: int) -> int:
         queues.late_size[model] -= 1
     else:
         queues.head[model] += 1
+    if backlog(core, model) == 0:
+        queues.work[model] = 0.0  # not what rounding left
+    else:
+        queues.work[model] -= core.estimate[node]
     return node
 
 
@@ -289,9 +318,18 @@ def _occupy(core: Core, model: int, gang: int, row: int) -> None:
             kind = SWITCH
             cost = (memory[held] + memory[model]) / gpus.cost[0] + gpus.cost[1]
             gpus.warm[held * words + held_gang // WORD] &= ~(1 << (held_gang % WORD))
+            if gpus.holder[held_gang] == held:
+                gpus.holder[held_gang] = NONE
+                gpus.held[held] -= 1
         switch = max(switch, cost)
         gpus.label_model[gpu] = model
         gpus.label_gang[gpu] = gang
+    if kind != WARM:
+        gpus.holder[gang] = model
+        gpus.held[model] += 1
+    free_at = core.now[0] + switch + core.estimate[core.rows.node[row]]
+    for gpu in range(gang, gang + size):
+        gpus.free_at[gpu] = free_at
     gpus.warm[model * words + gang // WORD] &= ~(1 << (gang % WORD))
     gpus.count[IDLE] -= size
     gpus.count[VERSION] += 1

@@ -1,6 +1,7 @@
 """The virtual clock: runs a policy over a workload and returns what happened."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from gsched.heap import Heap, heap_pop, heap_push
 from gsched.jit import as_lists, compiled, kernel
 from gsched.log import Gangs, Labels, Log
 from gsched.metrics import summarize
-from gsched.policies import Policy, find_policy
+from gsched.policies import Policy, Setting, find_policy
 from gsched.state import FINISHED, FRESH, LOAD, NONE, STARTED, SWITCH, Core, Rows, gang_starts, new_core
 from gsched.workload import Mode, Model, Workload
 
@@ -25,6 +26,9 @@ Progress = Callable[[int, int], None]
 
 DONE, PAUSED, STUCK = 1, 2, 3
 
+ALARMS = 10_000  # a policy may be woken so often in a row without anything happening
+FIRST_REVIEW = 32  # arrived requests
+
 
 class Clock(NamedTuple):
     """What the virtual clock knows and the core does not: arrivals to come, durations, and nodes under way."""
@@ -33,10 +37,10 @@ class Clock(NamedTuple):
     arrival: Any  # (requests) seconds, in that order
     duration: Any  # (nodes) seconds
     ends: Heap  # (GPUs) running gangs by end
-    count: Any  # RUNNING gangs, ADMITTED requests
+    count: Any  # RUNNING gangs, ADMITTED requests, number of those at which to REVIEW
 
 
-RUNNING, ADMITTED = 0, 1
+RUNNING, ADMITTED, REVIEW = 0, 1, 2
 
 
 def simulate(
@@ -45,6 +49,7 @@ def simulate(
     policy: object = "baseline",
     mode: Mode = "offline",
     *,
+    options: Mapping[str, Any] | None = None,
     compile: bool | None = None,
     progress: Progress | None = None,
 ) -> Log:
@@ -55,14 +60,15 @@ def simulate(
         cluster: where.
         policy: name of a built-in policy, `path.py:Class`, or an object with a method `choose` (docs/policies.md).
         mode: `offline`, all requests arrive at 0; `online`, each at its timestamp.
+        options: options of the policy, by name.
         compile: whether to run compiled code; by default, where a workload is large enough to gain by it.
         progress: called now and then.
 
     Raises:
-        InputError: the policy is not to be had, or a model is larger than the cluster.
+        InputError: the policy or an option of it is not to be had, or a model is larger than the cluster.
         PolicyError: the policy decided something against the rules, or waits for ever.
     """
-    chosen = find_policy(policy)
+    chosen = find_policy(policy, options)
     rows = execute(workload, cluster, chosen, mode, compile=compile, progress=progress)
     log = _log(workload, rows)
     kinds = np.bincount(rows.kind, minlength=3)
@@ -78,27 +84,81 @@ def execute(
     compile: bool | None = None,
     progress: Progress | None = None,
 ) -> Rows:
-    """Run a policy and return what happened, in arrays."""
+    """Run a policy and return what happened, in arrays.
+
+    Raises:
+        InputError: a model is larger than the cluster, or the policy does not work in this mode.
+        PolicyError: the policy decided something against the rules, or waits for ever.
+    """
     require_fit(workload.used_models, cluster)
-    core = new_core(workload, cluster, in_order=policy.order is None)
-    clock = _new_clock(workload, cluster, mode)
-    table = policy.prepare(workload, cluster)
-    use_compiled = policy.compilable and (workload.node_count >= COMPILE_FROM if compile is None else compile)
-    stride = STRIDE if use_compiled else INTERPRETED_STRIDE
-    if use_compiled:
-        advance = _compiled_advance(policy.choose, policy.order)
-        state = core
-    else:
-        advance = _make_advance(policy.choose, policy.order)
-        state, clock, table = as_lists(core), as_lists(clock), as_lists(table)
+    if mode not in policy.modes:
+        hint = f"use --mode {policy.modes[0]} or another policy"
+        raise InputError.one("", f"policy {policy.name}", f"does not work {mode}", hint)
+    setting = _new_setting(workload, cluster, mode)
+    run = _Run(workload, setting, policy, use_compiled(workload, policy, compile))
     outcome = PAUSED
     while outcome == PAUSED:
-        outcome = advance(state, clock, table, stride)
+        outcome = run.advance()
         if progress:
-            progress(state.count[STARTED], workload.node_count)
+            progress(run.core.count[STARTED], workload.node_count)
     if outcome != DONE:
-        raise PolicyError(_complaint(outcome, workload, state, policy))
-    return Rows(*(np.asarray(column, like.dtype) for column, like in zip(state.rows, core.rows, strict=True)))
+        raise PolicyError(_complaint(outcome, workload, run.core, policy))
+    return run.rows
+
+
+def use_compiled(workload: Workload, policy: Policy, wish: bool | None) -> bool:
+    """Tell whether to run compiled code."""
+    return policy.compilable and (workload.node_count >= COMPILE_FROM if wish is None else wish)
+
+
+class _Run:
+    """A run under way: the state, the clock and the policy's table, as lists or as arrays for compiled code."""
+
+    def __init__(self, workload: Workload, setting: Setting, policy: Policy, compiled: bool) -> None:
+        cluster, mode = setting.cluster, setting.mode
+        self._workload, self._setting, self._policy = workload, setting, policy
+        self._form: Callable[[Any], Any] = _as_is if compiled else as_lists
+        self._types = new_core(workload, cluster, mode, in_order=policy.order is None)
+        self.core = self._form(self._types)
+        self._clock = self._form(_new_clock(workload, cluster, mode))
+        self._table = self._form(policy.prepare(setting))
+        advance = _compiled_advance if compiled else _make_advance
+        self._advance = advance(policy.choose, policy.order)
+        self._stride = STRIDE if compiled else INTERPRETED_STRIDE
+        if policy.review and mode == "online":
+            self._clock.count[REVIEW] = FIRST_REVIEW
+
+    def advance(self) -> int:
+        """Run for a while and return the outcome."""
+        clock = self._clock
+        if clock.count[ADMITTED] >= clock.count[REVIEW] > 0:
+            self._review()
+        outcome: int = self._advance(self.core, clock, self._table, self._stride)
+        return outcome
+
+    def _review(self) -> None:
+        """Let the policy look at what has arrived."""
+        clock = self._clock
+        arrived = np.array(clock.admission[: clock.count[ADMITTED]], np.int64)
+        seen = replace(self._setting, known=self._workload.select(arrived))
+        assert self._policy.review
+        self._table = self._form(self._policy.review(seen, self._table))
+        clock.count[REVIEW] = 2 * len(arrived)
+
+    @property
+    def rows(self) -> Rows:
+        """What happened, in arrays."""
+        columns = zip(self.core.rows, self._types.rows, strict=True)
+        return Rows(*(np.asarray(column, like.dtype) for column, like in columns))
+
+
+def _as_is(state: Any) -> Any:
+    return state
+
+
+def _new_setting(workload: Workload, cluster: Cluster, mode: Mode) -> Setting:
+    known = workload if mode == "offline" else workload.select(np.zeros(0, np.int64))
+    return Setting(known, cluster, mode, lambda policy, part: execute(part, cluster, policy, mode), lambda _share: None)
 
 
 def require_fit(models: Iterable[Model], cluster: Cluster) -> None:
@@ -118,15 +178,15 @@ def _new_clock(workload: Workload, cluster: Cluster, mode: Mode) -> Clock:
     admission = np.argsort(arrival, kind="stable")
     gpus = cluster.gpus
     ends = Heap(np.zeros(gpus), np.zeros(gpus, np.int64), np.zeros(gpus, np.int32))
-    return Clock(admission, arrival[admission], workload.duration.copy(), ends, np.zeros(2, np.int64))
+    return Clock(admission, arrival[admission], workload.duration.copy(), ends, np.zeros(3, np.int64))
 
 
 @kernel
-def next_event(clock: Clock) -> float:
-    """Return the time of the next end or arrival, or infinity."""
-    time = np.inf
+def next_event(core: Core, clock: Clock) -> float:
+    """Return the time of the next end, arrival or alarm, or infinity."""
+    time: float = core.alarm[0]
     if clock.count[RUNNING] > 0:
-        time = clock.ends.key[0]
+        time = min(time, clock.ends.key[0])
     arrived = clock.count[ADMITTED]
     if arrived < len(clock.arrival):
         time = min(time, clock.arrival[arrived])
@@ -160,14 +220,18 @@ def _make_advance(choose: Any, order: Any) -> Any:
     def advance(core: Core, clock: Clock, table: Any, budget: int) -> int:
         """Run until `budget` more nodes have started, or the end."""
         pause = core.count[STARTED] + budget
+        alarms = 0
         while core.count[FINISHED] < len(core.pending):
-            if core.count[STARTED] >= pause:
+            if core.count[STARTED] >= pause or clock.count[ADMITTED] >= clock.count[REVIEW] > 0:
                 return PAUSED
-            now = next_event(clock)
-            if now == np.inf:
+            now = next_event(core, clock)
+            if now == np.inf or alarms > ALARMS:
                 return STUCK
             core.now[0] = now
+            core.alarm[0] = np.inf
+            alarms += 1
             while take_event(core, clock):
+                alarms = 0
                 for i in range(core.count[FRESH]):
                     node = core.fresh[i]
                     enqueue(core, node, now if order is None else order(core, table, node))

@@ -14,7 +14,7 @@ import numpy as np
 
 from gsched.cluster import Cluster
 from gsched.heap import Heap
-from gsched.workload import Workload
+from gsched.workload import Mode, Workload
 
 WORD = 63
 NONE = -1
@@ -39,6 +39,15 @@ class Graph(NamedTuple):
     child: Any  # local positions
 
 
+class Requests(NamedTuple):
+    """What policies may know of the requests that have arrived; columns that nobody set are empty."""
+
+    of: Any  # (nodes) request of each node
+    arrival: Any  # (requests) seconds
+    due: Any  # (requests) when it should be done, in seconds; empty where no request has a deadline
+    tier: Any  # (requests) 1 is the most important; empty where all are of tier 1
+
+
 class Models(NamedTuple):
     """What the costs and the placement of a model depend on; one value per model."""
 
@@ -56,6 +65,9 @@ class Gpus(NamedTuple):
     allowed: Any  # (shapes x words)
     label_model: Any  # (GPUs) model of the label, NONE if it never held anything
     label_gang: Any  # (GPUs) first GPU of the label's gang
+    free_at: Any  # (GPUs) when it is expected to become idle, or became so
+    holder: Any  # (GPUs) model held by the whole gang that begins here, NONE if there is none
+    held: Any  # (models) gangs that hold the model, idle or busy
     run_start: Any  # (shapes) answer of `idle_gang` at `run_version`
     run_version: Any  # (shapes)
     scratch: Any  # (words)
@@ -76,6 +88,7 @@ class Queues(NamedTuple):
     late: Heap  # (nodes), or empty where all keys come in order
     late_base: Any  # (models)
     late_size: Any  # (models)
+    work: Any  # (models) seconds that the ready nodes are expected to execute
 
 
 class Rows(NamedTuple):
@@ -93,35 +106,39 @@ class Core(NamedTuple):
     """The whole state."""
 
     graph: Graph
+    requests: Requests
     models: Models
     gpus: Gpus
     queues: Queues
     rows: Rows
+    estimate: Any  # (nodes) seconds that the node is expected to execute
     pending: Any  # (nodes) parents yet to finish
     ready_time: Any  # (nodes) NaN before
     running: Any  # (GPUs) node that runs on the gang that begins here
     fresh: Any  # (nodes of the largest workflow) nodes that the last event made ready
     count: Any  # nodes made READY, STARTED, FINISHED; FRESH nodes of the last event
     now: Any  # (1) current time in seconds
+    alarm: Any  # (1) when the policy wants to be asked again though nothing happened, or infinity
 
 
-def new_core(workload: Workload, cluster: Cluster, *, in_order: bool) -> Core:
+def new_core(workload: Workload, cluster: Cluster, mode: Mode, *, in_order: bool) -> Core:
     """Return the state before anything has arrived.
 
     Args:
         workload: what will be executed; every model must fit the cluster.
         cluster: where.
+        mode: when requests arrive.
         in_order: whether nodes of a model become ready in the order of their keys, so that no late lane is needed.
     """
     nodes, gpus = workload.node_count, cluster.gpus
     per_model = np.bincount(workload.model, minlength=len(workload.models)).astype(np.int64)
-    base = np.cumsum(per_model) - per_model
     graph = _new_graph(workload)
     parents = np.array([len(up) for flow in workload.workflows for up in flow.parents], np.int32)
     return Core(
         graph,
+        _new_requests(workload, mode),
         *_new_resources(workload, cluster),
-        Queues(_new_heap(nodes), base.copy(), base.copy(), _new_heap(0 if in_order else nodes), base, 0 * base),
+        _new_queues(per_model, nodes, in_order),
         Rows(
             np.zeros(nodes, np.int32),
             np.zeros(nodes, np.int32),
@@ -130,13 +147,31 @@ def new_core(workload: Workload, cluster: Cluster, *, in_order: bool) -> Core:
             np.zeros(nodes),
             np.zeros(nodes, np.int8),
         ),
+        workload.duration.copy(),
         parents[graph.template],
         np.full(nodes, np.nan),
         np.full(gpus, NONE, np.int32),
         np.zeros(max(len(flow.nodes) for flow in workload.workflows), np.int32),
         np.zeros(4, np.int64),
         np.zeros(1),
+        np.full(1, np.inf),
     )
+
+
+def _new_requests(workload: Workload, mode: Mode) -> Requests:
+    none, due, tier = np.zeros(0), workload.deadline, workload.tier
+    return Requests(
+        workload.request,
+        workload.arrival(mode),
+        none if due is None else workload.due(mode),
+        none.astype(np.int32) if tier is None else tier.copy(),
+    )
+
+
+def _new_queues(per_model: Any, nodes: int, in_order: bool) -> Queues:
+    base = np.cumsum(per_model) - per_model
+    late = _new_heap(0 if in_order else nodes)
+    return Queues(_new_heap(nodes), base.copy(), base.copy(), late, base, 0 * base, np.zeros(len(base)))
 
 
 def _new_heap(size: int) -> Heap:
@@ -168,6 +203,9 @@ def _new_resources(workload: Workload, cluster: Cluster) -> tuple[Models, Gpus]:
         np.concatenate([_mask(gang_starts(cluster, int(size)), words) for size in shapes]),
         np.full(cluster.gpus, NONE, np.int32),
         np.full(cluster.gpus, NONE, np.int32),
+        np.zeros(cluster.gpus),
+        np.full(cluster.gpus, NONE, np.int32),
+        np.zeros(len(sizes), np.int64),
         np.full(len(shapes), NONE, np.int64),
         np.full(len(shapes), NONE, np.int64),
         np.zeros(words, np.int64),

@@ -71,6 +71,16 @@ class Model:
         return self.inference_time_mean
 
 
+LOWEST_TIER = 100
+_COLUMNS = {
+    "workflow": np.int32,
+    "timestamp": np.int64,
+    "duration": np.float64,
+    "deadline": np.float64,
+    "tier": np.int32,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """A step of a workflow, executed by one model."""
@@ -170,9 +180,13 @@ class Workload:
         duration: seconds that each node executes, shape (N,), request by request.
         details: further columns, R texts of JSON each (`input_data`, `node_configs`, `metadata`); the scheduler never
             looks at them.
+        deadline: seconds after its arrival within which each request should be done, infinity where none is set,
+            shape (R,); None where no request has one.
+        tier: importance of each request, 1 (highest) to `LOWEST_TIER`, shape (R,); None where all are of tier 1.
 
     Raises:
-        ValueError: shapes do not fit, two requests have one id, a workflow is unknown, or a duration is out of range.
+        ValueError: shapes do not fit, two requests have one id, a workflow is unknown, or a duration,
+            deadline or tier is out of range.
     """
 
     config: Config
@@ -181,12 +195,15 @@ class Workload:
     timestamp: Longs
     duration: Floats
     details: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    deadline: Floats | None = None
+    tier: Ints | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in (("workflow", np.int32), ("timestamp", np.int64), ("duration", np.float64)):
-            column = np.asarray(getattr(self, name), kind).view()
-            column.flags.writeable = False
-            object.__setattr__(self, name, column)
+        for name, kind in _COLUMNS.items():
+            if (given := getattr(self, name)) is not None:
+                column = np.asarray(given, kind).view()
+                column.flags.writeable = False
+                object.__setattr__(self, name, column)
         requests = len(self.request_ids)
         if len(set(self.request_ids)) < requests:
             raise ValueError("two requests have one id")
@@ -198,6 +215,13 @@ class Workload:
             raise ValueError(f"duration must hold {self.node_count} values, not {len(self.duration)}")
         if self.node_count and not (self.duration.min() >= 0 and self.duration.max() <= LARGEST):
             raise ValueError(f"duration holds a value that is not between 0 and {LARGEST:g}")
+        for name in ("deadline", "tier"):
+            if (column := getattr(self, name)) is not None and column.shape != (requests,):
+                raise ValueError(f"{name} must hold {requests} values, not {len(column)}")
+        if self.deadline is not None and not (np.isposinf(self.deadline) | _in_range(self.deadline)).all():
+            raise ValueError(f"deadline holds a value that is neither infinity nor between 0 and {LARGEST:g}")
+        if self.tier is not None and requests and not 1 <= self.tier.min() <= self.tier.max() <= LOWEST_TIER:
+            raise ValueError(f"tier holds a value that is not between 1 and {LOWEST_TIER}")
 
     @property
     def request_count(self) -> int:
@@ -258,6 +282,21 @@ class Workload:
         """The models that requests use."""
         return tuple(self.models[i] for i in np.flatnonzero(np.bincount(self.model)))
 
+    def select(self, requests: Ints | Longs) -> "Workload":
+        """Return a workload of some of the requests, given by their positions, in that order, without details."""
+        size = np.diff(self.first_node)[requests]
+        first = np.cumsum(size) - size
+        node = np.arange(size.sum()) + np.repeat(self.first_node[requests] - first, size)
+        return Workload(
+            self.config,
+            [self.request_ids[request] for request in requests.tolist()],
+            self.workflow[requests],
+            self.timestamp[requests],
+            self.duration[node],
+            deadline=None if self.deadline is None else self.deadline[requests],
+            tier=None if self.tier is None else self.tier[requests],
+        )
+
     def arrival(self, mode: Mode) -> Floats:
         """Return the arrival of each request in seconds: 0 offline; online, since the earliest timestamp.
 
@@ -270,3 +309,14 @@ class Workload:
             return np.zeros(self.request_count)
         seconds: Floats = (self.timestamp - self.timestamp.min()) / 1e9
         return seconds
+
+    def due(self, mode: Mode) -> Floats:
+        """Return when each request should be done, in seconds since time 0, infinity where it has no deadline."""
+        if self.deadline is None:
+            return np.full(self.request_count, np.inf)
+        return self.arrival(mode) + self.deadline
+
+
+def _in_range(column: Floats) -> npt.NDArray[np.bool_]:
+    inside: npt.NDArray[np.bool_] = (column >= 0) & (column <= LARGEST)
+    return inside

@@ -29,4 +29,6 @@ def choose(core: Core, _table: Any) -> tuple[int, int]:
     return oldest, gang
 
 
-POLICY = Policy("baseline", choose, compilable=True)
+def build() -> Policy:
+    """Return the policy."""
+    return Policy("baseline", choose, compilable=True)

@@ -5,7 +5,7 @@ import math
 import operator
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from typing import Any
 from gsched import core as rules
 from gsched.cluster import Cluster
 from gsched.errors import InputError, PolicyError
-from gsched.policies import Policy
+from gsched.policies import Policy, Setting
 from gsched.state import IDLE, NONE, Core
-from gsched.workload import Workload
+from gsched.workload import Model
 
 _PACKAGE = Path(__file__).parent.parent
 
@@ -23,10 +23,9 @@ _PACKAGE = Path(__file__).parent.parent
 class View:
     """What a policy may see. Models and workflow nodes are known by their positions in the workload."""
 
-    def __init__(self, core: Core, workload: Workload, cluster: Cluster) -> None:
+    def __init__(self, core: Core, models: tuple[Model, ...], cluster: Cluster) -> None:
         self._core = core
-        self._workload = workload
-        self.models = workload.models
+        self.models = models
         self.cluster = cluster
 
     @property
@@ -48,6 +47,14 @@ class View:
         """Return how many nodes of a model are ready."""
         return rules.backlog(self._core, _position(model, len(self.models), "model"))
 
+    def work(self, model: int) -> float:
+        """Return the seconds that the ready nodes of a model are expected to execute."""
+        return rules.work(self._core, _position(model, len(self.models), "model"))
+
+    def held_gangs(self, model: int) -> int:
+        """Return how many gangs hold a model, idle or busy."""
+        return rules.held_gangs(self._core, _position(model, len(self.models), "model"))
+
     def next_node(self, model: int) -> int:
         """Return the node of a waiting model that would start next."""
         return rules.head_node(self._core, self._waiting(model))
@@ -68,13 +75,35 @@ class View:
         """Return the model that a GPU was last loaded for."""
         return _or_none(self._core.gpus.label_model[_position(gpu, self.cluster.gpus, "GPU")])
 
+    def free_at(self, gpu: int) -> float:
+        """Return when a GPU is expected to become idle, or became so."""
+        return float(self._core.gpus.free_at[_position(gpu, self.cluster.gpus, "GPU")])
+
     def duration(self, node: int) -> float:
-        """Return the seconds that a node which is ready, or was, executes."""
-        return float(self._workload.duration[self._ready(node)])
+        """Return the seconds that a node which is ready, or was, is expected to execute."""
+        return float(self._core.estimate[self._ready(node)])
 
     def request(self, node: int) -> int:
         """Return the position of the request of a node which is ready, or was."""
-        return int(self._workload.request[self._ready(node)])
+        return int(self._core.requests.of[self._ready(node)])
+
+    def arrival(self, node: int) -> float:
+        """Return when the request of such a node arrived, in seconds."""
+        return float(self._core.requests.arrival[self.request(node)])
+
+    def due(self, node: int) -> float:
+        """Return when the request of such a node should be done, in seconds; infinity if it has no deadline."""
+        request = self.request(node)
+        return float(self._core.requests.due[request]) if len(self._core.requests.due) else math.inf
+
+    def tier(self, node: int) -> int:
+        """Return the tier of the request of such a node; 1 is the most important."""
+        request = self.request(node)
+        return int(self._core.requests.tier[request]) if len(self._core.requests.tier) else 1
+
+    def wake_at(self, time: float) -> None:
+        """Ask to be asked again at `time`, even if nothing happens until then; holds until `choose` is asked next."""
+        rules.wake_at(self._core, float(time))
 
     def _waiting(self, model: int) -> int:
         if self.backlog(model) == 0:
@@ -83,7 +112,7 @@ class View:
 
     def _ready(self, node: int) -> int:
         """Return a node, unless it is of the future, which no policy may see."""
-        if math.isnan(self._core.ready_time[_position(node, self._workload.node_count, "node")]):
+        if math.isnan(self._core.ready_time[_position(node, len(self._core.pending), "node")]):
             raise ValueError(f"node {node} is not ready yet")
         return node
 
@@ -98,8 +127,8 @@ def _or_none(gpu: int) -> int | None:
     return None if gpu == NONE else int(gpu)
 
 
-def load(spec: str) -> object:
-    """Return an instance of the class that `path.py:Class` names.
+def load(spec: str, options: Mapping[str, Any]) -> object:
+    """Return an instance of the class that `path.py:Class` names, made with the options as numbers or texts.
 
     Raises:
         InputError: there is no such file or class, or it cannot be made.
@@ -112,7 +141,7 @@ def load(spec: str) -> object:
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
-        return getattr(module, name)()
+        return getattr(module, name)(**{option: _number_or_text(value) for option, value in options.items()})
     except (Exception, SystemExit) as error:  # whatever a user's file does wrong is the user's to see, in one line
         raise InputError.one(path, name, f"cannot be loaded ({type(error).__name__}: {error})") from error
 
@@ -130,20 +159,20 @@ def adapt(policy: object) -> Policy:
     if not callable(getattr(policy, "choose", None)):
         raise InputError.one("", f"policy {name}", "has no method choose(view)", "see docs/policies.md")
 
-    def ask(method: str, core: Core, table: tuple[Workload, Cluster], *node: int) -> Any:
+    def ask(method: str, core: Core, table: Setting, *node: int) -> Any:
         try:
-            return getattr(policy, method)(View(core, *table), *node)
+            return getattr(policy, method)(View(core, table.known.models, table.cluster), *node)
         except (Exception, SystemExit) as error:  # a policy's mistakes are its author's to see, in one line
             frames = traceback.extract_tb(error.__traceback__)
             where = [frame for frame in frames if not Path(frame.filename).is_relative_to(_PACKAGE)] or frames
             place = f"{where[-1].filename}:{where[-1].lineno}"
             raise PolicyError(f"policy {name}: {method} failed at {place}: {type(error).__name__}: {error}") from error
 
-    def choose(core: Core, table: tuple[Workload, Cluster]) -> tuple[int, int]:
+    def choose(core: Core, table: Setting) -> tuple[int, int]:
         decision = ask("choose", core, table)
         return rules.WAIT if decision is None else _checked(name, decision)
 
-    def order(core: Core, table: tuple[Workload, Cluster], node: int) -> float:
+    def order(core: Core, table: Setting, node: int) -> float:
         answer = ask("order", core, table, node)
         try:
             key = float(answer) if isinstance(answer, Real) else math.nan
@@ -153,7 +182,7 @@ def adapt(policy: object) -> Policy:
             raise PolicyError(f"policy {name}: order returned {answer!r:.60} for node {node}, not a number")
         return key
 
-    return Policy(name, choose, order if callable(getattr(policy, "order", None)) else None, _see_all)
+    return Policy(name, choose, order if callable(getattr(policy, "order", None)) else None, lambda setting: setting)
 
 
 def _checked(name: str, decision: Any) -> tuple[int, int]:
@@ -168,5 +197,12 @@ def _checked(name: str, decision: Any) -> tuple[int, int]:
     return model, gang
 
 
-def _see_all(workload: Workload, cluster: Cluster) -> tuple[Workload, Cluster]:
-    return workload, cluster
+def _number_or_text(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except (TypeError, ValueError):
+            continue
+    return value
