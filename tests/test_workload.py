@@ -115,3 +115,12 @@ def test_mode_is_offline_or_online(mode: Any) -> None:
         simulate(workload(), Cluster(1), "baseline", mode)
     with pytest.raises(ValueError, match="mode must be offline or online"):
         lower_bounds(workload(), Cluster(1), mode)
+
+
+def test_levels_are_the_longest_paths() -> None:
+    """Edges 0-2, 0-1, 1-2, 2-4 and a node 3 of its own: 2 waits for the longer of its two paths."""
+    nodes = tuple(Node(f"n{i}", "m") for i in range(5))
+    deep = Workflow("deep", nodes, ((2, 4), (0, 2), (0, 1), (1, 2)))
+    config = Config({"m": MODEL}, {"w": FLOW, "deep": deep})
+    assert deep.level == (0, 1, 2, 0, 3)
+    assert replace(workload(), config=config).template_level.tolist() == [0, 1, 0, 1, 2, 0, 3]

@@ -142,6 +142,14 @@ class Workflow:
                     order.append(child)
         return tuple(order)
 
+    @cached_property
+    def level(self) -> tuple[int, ...]:
+        """For each node, the number of edges on the longest path that leads to it; the edges must not form a cycle."""
+        level = [0] * len(self.nodes)
+        for node in self.order:
+            level[node] = max((level[parent] + 1 for parent in self.parents[node]), default=0)
+        return tuple(level)
+
 
 @dataclass(frozen=True)
 class Config:
@@ -253,6 +261,11 @@ class Workload:
         """Model position of each node of each workflow, workflow by workflow."""
         position = {model: i for i, model in enumerate(self.config.models)}
         return np.array([position[node.model] for flow in self.workflows for node in flow.nodes], dtype=np.int32)
+
+    @cached_property
+    def template_level(self) -> Ints:
+        """Dependency level of each node of each workflow: 0 without parents, else one more than its highest parent."""
+        return np.array([level for flow in self.workflows for level in flow.level], dtype=np.int32)
 
     @cached_property
     def first_node(self) -> Longs:
