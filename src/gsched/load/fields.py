@@ -59,13 +59,13 @@ class Fields:
             return None
         return float(value)
 
-    def count(self, name: str, default: int) -> int:
-        """Return a whole number of at least 1."""
+    def count(self, name: str, default: int, most: int = MOST_GPUS) -> int:
+        """Return a whole number from 1 to `most`."""
         value = self._value.get(name)
         if value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_GPUS:
-            self.error(name, f"must be a whole number from 1 to {MOST_GPUS}, not {show(value)}", "correct it")
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            self.error(name, f"must be a whole number from 1 to {most}, not {show(value)}", "correct it")
             return default
         return value
 

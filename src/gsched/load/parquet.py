@@ -8,12 +8,13 @@ from typing import IO, Any
 import numpy as np
 
 from gsched.arrivals import YEARS
+from gsched.cluster import LARGEST
 from gsched.errors import InputError, Problem, Problems
 from gsched.files import read_bytes
 from gsched.load.durations import LISTED, Given, resolve
-from gsched.load.fields import known_names, show
+from gsched.load.fields import known_names, number_complaint, show
 from gsched.load.timestamps import nanoseconds
-from gsched.workload import Config, Ints, Longs, Workload
+from gsched.workload import LOWEST_TIER, Config, Floats, Ints, Longs, Workload
 
 _REQUIRED = ("request_id", "timestamp", "workflow_id")
 _DETAILS = ("input_data", "node_configs", "metadata")
@@ -43,6 +44,8 @@ def _read(path: Path, table: Any, config: Config | None) -> Workload | list[Prob
     ids = _ids(table, problems)
     timestamp = _timestamps(table["timestamp"], problems)
     given = _given(table)
+    tier = _tiers(table["tier"], problems) if "tier" in table.column_names else None
+    deadline = _deadlines(table["deadline"], problems) if "deadline" in table.column_names else None
     extra = {name: _details(table[name], name, problems) for name in _DETAILS if name in table.column_names}
     workflow = _workflows(table["workflow_id"], config, problems) if config else None
     if config is None or workflow is None:
@@ -52,7 +55,7 @@ def _read(path: Path, table: Any, config: Config | None) -> Workload | list[Prob
         problems.error(f"row {request}: {_TIMES}.{node}", message, hint)
 
     duration = resolve(config, workflow, given, note)
-    return problems.found or Workload(config, ids, workflow, timestamp, duration, extra)
+    return problems.found or Workload(config, ids, workflow, timestamp, duration, extra, deadline, tier)
 
 
 def _table(path: Path, details: bool) -> Any:
@@ -65,7 +68,10 @@ def _table(path: Path, details: bool) -> Any:
         raise InputError.one(path, "", "is no Parquet file", "rename it after what it is, or make it anew")
     try:
         names = pq.read_schema(pa.BufferReader(content)).names
-        wanted = [name for name in (*_REQUIRED, _TIMES, *(_DETAILS if details else ())) if names.count(name) == 1]
+        optional = (_TIMES, "tier", "deadline", *(_DETAILS if details else ()))
+        if twice := [name for name in optional if names.count(name) > 1]:
+            raise InputError.one(path, twice[0], "this column stands twice", "remove or rename one of them")
+        wanted = [name for name in (*_REQUIRED, *optional) if names.count(name) == 1]
         table = pq.read_table(pa.BufferReader(content), columns=wanted, read_dictionary=["workflow_id"])
         table.validate(full=True)
     except (OSError, pa.ArrowException) as error:
@@ -184,6 +190,35 @@ def _given(table: Any) -> Given:
     return Given(first - first[0], keys.indices.to_numpy().astype(np.int32), keys.dictionary.to_pylist(), seconds)
 
 
+def _tiers(column: Any, problems: Problems) -> Ints | None:
+    """Return the tiers of all requests, or None where all are 1; an empty cell means 1."""
+    import pyarrow as pa
+
+    if not pa.types.is_integer(column.type) and not pa.types.is_null(column.type):
+        problems.error("tier", f"must be a column of whole numbers, not {column.type}", "convert it")
+        return None
+    tiers = column.cast("int64", safe=False).fill_null(1).to_numpy()
+    for row in np.flatnonzero((tiers < 1) | (tiers > LOWEST_TIER))[:LISTED].tolist():
+        message = f"must be a whole number from 1 to {LOWEST_TIER}, not {column[row].as_py()}"
+        problems.error(f"row {row}: tier", message, "correct it")
+    return None if (tiers == 1).all() else tiers.astype(np.int32)
+
+
+def _deadlines(column: Any, problems: Problems) -> Floats | None:
+    """Return the deadlines of all requests, infinity for an empty cell, or None where all are empty."""
+    import pyarrow as pa
+
+    if not any(test(column.type) for test in (pa.types.is_floating, pa.types.is_integer, pa.types.is_null)):
+        problems.error("deadline", f"must be a column of numbers, not {column.type}", "convert it")
+        return None
+    seconds = column.cast("float64", safe=False).to_numpy()
+    given = column.is_valid().to_numpy()
+    for row in np.flatnonzero(given & ~((seconds >= 0) & (seconds <= LARGEST)))[:LISTED].tolist():
+        complaint = number_complaint(float(seconds[row])) or ("", "")
+        problems.error(f"row {row}: deadline", *complaint)
+    return np.where(given, seconds, np.inf) if given.any() else None
+
+
 def _details(column: Any, name: str, problems: Problems) -> list[str]:
     """Return a column of texts of JSON, `{}` where a cell is empty."""
     if not _is_text(column.type):
@@ -216,6 +251,19 @@ def write_parquet(workload: Workload, file: IO[bytes]) -> None:
         "timestamp": pa.array(workload.timestamp).cast(pa.timestamp("ns")),
         "workflow_id": pa.DictionaryArray.from_arrays(workload.workflow, pa.array(flows, pa.string())),
         _TIMES: times,
+        **_urgency(workload),
         **{name: pa.array(texts, pa.string()) for name, texts in workload.details.items()},
     }
     pq.write_table(pa.table(columns), file, compression="zstd")
+
+
+def _urgency(workload: Workload) -> dict[str, Any]:
+    """Return the columns of tiers and deadlines, where there are any."""
+    import pyarrow as pa
+
+    columns = {}
+    if workload.tier is not None:
+        columns["tier"] = pa.array(workload.tier)
+    if workload.deadline is not None:
+        columns["deadline"] = pa.array(workload.deadline, mask=np.isinf(workload.deadline))
+    return columns

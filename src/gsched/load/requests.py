@@ -1,6 +1,7 @@
 """Requests from text files: one mapping each."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,10 +11,10 @@ from gsched.load.documents import Document, Place
 from gsched.load.durations import Given, resolve
 from gsched.load.fields import Fields, closest, known_names, number_complaint, show
 from gsched.load.timestamps import nanoseconds
-from gsched.workload import Config, Workload
+from gsched.workload import LOWEST_TIER, Config, Floats, Ints, Workload
 
 DETAILS = ("input_data", "node_configs", "metadata")
-FIELDS = ("request_id", "timestamp", "workflow_id", "node_execution_times", *DETAILS)
+FIELDS = ("request_id", "timestamp", "workflow_id", "node_execution_times", "tier", "deadline", *DETAILS)
 
 
 class _Row(NamedTuple):
@@ -24,6 +25,8 @@ class _Row(NamedTuple):
     workflow: int
     timestamp: int
     times: Mapping[str, float]
+    tier: int
+    deadline: float
 
 
 def read_requests(document: Document, config: Config | None, *, details: bool) -> Workload | None:
@@ -57,6 +60,8 @@ def read_requests(document: Document, config: Config | None, *, details: bool) -
         np.array([row.timestamp for row in rows], np.int64),
         duration,
         _details(values) if details else {},
+        _deadlines(rows),
+        _tiers(rows),
     )
 
 
@@ -103,10 +108,12 @@ class _Reader:
         workflow = self._workflow(fields)
         timestamp = self._timestamp(fields, value)
         times = self._times(fields)
+        tier = fields.count("tier", 1, LOWEST_TIER) if "tier" in value else 1
+        deadline = fields.number("deadline") if "deadline" in value else None
         findings = self._document.findings[before:]
         if any(finding.severity == "error" for finding in findings):
             return None
-        return _Row(position, id, workflow, timestamp, times)
+        return _Row(position, id, workflow, timestamp, times, tier, math.inf if deadline is None else deadline)
 
     def _id(self, fields: Fields, position: int) -> str:
         if not fields.require("request_id", "a unique id"):
@@ -158,6 +165,18 @@ def _given(rows: Sequence[_Row]) -> Given:
     seconds = [seconds for row in rows for seconds in row.times.values()]
     first = np.cumsum([0, *(len(row.times) for row in rows)], dtype=np.int64)
     return Given(first, np.array(node, np.int32), list(position), np.array(seconds, np.float64))
+
+
+def _deadlines(rows: Sequence[_Row]) -> Floats | None:
+    """Return the deadlines of all requests, or None where none has one."""
+    column = np.array([row.deadline for row in rows], np.float64)
+    return None if np.isinf(column).all() else column
+
+
+def _tiers(rows: Sequence[_Row]) -> Ints | None:
+    """Return the tiers of all requests, or None where all are 1."""
+    column = np.array([row.tier for row in rows], np.int32)
+    return None if (column == 1).all() else column
 
 
 def _details(values: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:

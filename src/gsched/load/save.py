@@ -1,6 +1,7 @@
 """Requests to files of every format."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -85,11 +86,17 @@ def _rows(workload: Workload) -> Iterator[dict[str, Any]]:
     node_ids = [[node.id for node in flow.nodes] for flow in workload.workflows]
     flow_ids = list(workload.config.workflows)
     first, seconds = workload.first_node.tolist(), workload.duration.tolist()
+    tier = None if workload.tier is None else workload.tier.tolist()
+    deadline = None if workload.deadline is None else workload.deadline.tolist()
     details = list(workload.details.items())
     columns = zip(workload.request_ids, timestamp_texts(workload.timestamp), workload.workflow.tolist(), strict=True)
     for i, (id, timestamp, flow) in enumerate(columns):
         times = dict(zip(node_ids[flow], seconds[first[i] : first[i + 1]], strict=True))
         row = {"request_id": id, "timestamp": timestamp, "workflow_id": flow_ids[flow], "node_execution_times": times}
+        if tier:
+            row["tier"] = tier[i]
+        if deadline and deadline[i] < math.inf:
+            row["deadline"] = deadline[i]
         yield row | {name: json.loads(str(texts[i])) for name, texts in details}
 
 
