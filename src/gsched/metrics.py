@@ -1,6 +1,7 @@
 """Figures of a run, derived from its rows."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
@@ -9,15 +10,30 @@ import numpy as np
 from gsched.bounds import lower_bounds
 from gsched.cluster import Cluster
 from gsched.log import Gangs, Log
-from gsched.workload import Floats, Mode, Workload
+from gsched.state import load_seconds
+from gsched.workload import Floats, Ints, Mode, Workload
 
-_BLOCK = 1 << 16  # rows whose gangs are spelled out at a time
+_BLOCK = 1 << 16  # rows whose gangs, or requests whose edges, are spelled out at a time
+_TIER_FIGURES = ("average", "median", "p90", "p99")
+
+Placed = Sequence[tuple[int, int]]
+"""What was loaded before time 0: pairs of a model and the first GPU of its gang."""
 
 
 def summarize(
-    log: Log, workload: Workload, cluster: Cluster, mode: Mode, policy: str, *, loads: int, switches: int
+    log: Log,
+    workload: Workload,
+    cluster: Cluster,
+    mode: Mode,
+    policy: str,
+    *,
+    node: Ints,
+    loads: int,
+    switches: int,
+    placement: Placed = (),
+    options: Mapping[str, Any] | None = None,
 ) -> Log:
-    """Return a log with its summary (docs/formats.md has the fields).
+    """Return a log with its summary and, for a static placement, the further parts (docs/formats.md has the fields).
 
     Args:
         log: the rows of a complete run, with all columns.
@@ -25,44 +41,63 @@ def summarize(
         cluster: where.
         mode: when requests arrived.
         policy: name of the policy.
+        node: position of each row's node in the workload, shape (N,).
         loads: starts that only filled GPUs that never held anything.
         switches: starts that replaced a label.
+        placement: what was loaded before time 0.
+        options: those of the policy.
     """
-    bounds = lower_bounds(workload, cluster, mode)
-    latency = request_times(log, workload, mode)
+    bounds = lower_bounds(workload, cluster, mode, preloaded=bool(placement))
+    end = _request_ends(log, workload)
+    latency = end - workload.arrival(mode)
     waiting = log.waiting_time if log.waiting_time is not None else np.zeros(0)
-    switching = log.switch_time if log.switch_time is not None else np.zeros(0)
+    switching = float(log.switch_time.sum()) if log.switch_time is not None else 0.0
     makespan = float(log.end_time.max(initial=0.0))
+    uses = gpu_use(log, range(cluster.gpus))
+    deployment = {"deployment_time_seconds": _deployment_time(placement, workload, cluster)} if placement else {}
     summary = {
         "policy": policy,
+        "policy_options": dict(options or {}),
         "mode": mode,
         "simulate": False,
         "total_requests": workload.request_count,
         "completed_requests": workload.request_count,
         "total_nodes_executed": len(log),
+        "dependency_levels": _dependency_levels(workload),
         "makespan": makespan,
         "lower_bound": bounds.makespan.value,
         "lower_bound_name": bounds.makespan.name,
         "gap_percent": gap_percent(makespan, bounds.makespan.value),
+        "throughput": _rate(len(log), makespan),
         **_spread("request", latency),
         "mean_latency_lower_bound": bounds.mean_latency.value,
         "mean_latency_lower_bound_name": bounds.mean_latency.name,
         "mean_latency_gap_percent": gap_percent(float(_mean(latency)), bounds.mean_latency.value),
         **_spread("waiting", waiting),
+        **_attainment(workload, mode, end, latency, makespan),
         "total_model_switches": switches,
         "total_model_loads": loads,
-        "total_switch_time": float(switching.sum()),
+        "total_switch_time": switching,
+        "switch_overhead_percent": switching / (makespan or 1.0) * 100,
+        **deployment,
+        **utilization(uses),
+        **_locality(log, workload, cluster, node),
         "gpus": list(range(cluster.gpus)),
         **{name: value for name, value in asdict(cluster).items() if name != "gpus"},
     }
-    return replace(log, summary=summary)
+    return replace(log, summary=summary, extra=_placement_parts(placement, workload, cluster, uses))
+
+
+def _request_ends(log: Log, workload: Workload) -> Floats:
+    """Return when the last node of each request ended, shape (R,)."""
+    end = np.zeros(workload.request_count)
+    np.maximum.at(end, log.request_id.codes, log.end_time)
+    return end
 
 
 def request_times(log: Log, workload: Workload, mode: Mode) -> Floats:
     """Return the seconds from each request's arrival to the end of its last node, shape (R,)."""
-    end = np.zeros(workload.request_count)
-    np.maximum.at(end, log.request_id.codes, log.end_time)
-    seconds: Floats = end - workload.arrival(mode)
+    seconds: Floats = _request_ends(log, workload) - workload.arrival(mode)
     return seconds
 
 
@@ -71,6 +106,19 @@ def gap_percent(value: float, bound: float) -> float | None:
     if bound > 0:
         return (value / bound - 1) * 100
     return 0.0 if value == 0 else None
+
+
+def _rate(count: int, seconds: float) -> float | None:
+    """Return how many there were a second, or None where no time passed."""
+    rate = count / seconds if seconds > 0 else math.inf
+    return rate if rate < math.inf else None
+
+
+def _dependency_levels(workload: Workload) -> int:
+    """Return the number of levels of the deepest workflow that requests use."""
+    start = workload.template_start
+    used = np.flatnonzero(np.bincount(workload.workflow)).tolist()
+    return max((int(workload.template_level[start[flow] : start[flow + 1]].max()) + 1 for flow in used), default=0)
 
 
 def _spread(name: str, seconds: Floats) -> dict[str, float]:
@@ -84,6 +132,72 @@ def _spread(name: str, seconds: Floats) -> dict[str, float]:
 
 def _mean(values: Floats) -> Any:
     return values.mean() if len(values) else 0.0
+
+
+# -- deadlines and tiers
+
+
+def _attainment(workload: Workload, mode: Mode, end: Floats, latency: Floats, makespan: float) -> dict[str, Any]:
+    """Return how well deadlines were met, in all and by tier; nothing where there are neither deadlines nor tiers."""
+    if workload.deadline is None and workload.tier is None:
+        return {}
+    due = workload.due(mode)
+    limited, in_time = due < np.inf, end <= due
+
+    def figures(those: Any) -> dict[str, float | None]:
+        met, asked = int((limited & in_time)[those].sum()), int(limited[those].sum())
+        done = int(in_time[those].sum())
+        return {"slo_attainment_percent": met / asked * 100 if asked else None, "goodput": _rate(done, makespan)}
+
+    tier = np.ones(len(end), np.int32) if workload.tier is None else workload.tier
+    tiers = {}
+    for level in np.unique(tier).tolist():
+        those = np.flatnonzero(tier == level)
+        times = _spread("request", latency[those])
+        times = {f"{figure}_request_time": times[f"{figure}_request_time"] for figure in _TIER_FIGURES}
+        count = {"requests": len(those), "with_deadline": int(limited[those].sum())}
+        tiers[str(level)] = {**count, **figures(those), **times}
+    return {**(figures(slice(None)) if workload.deadline is not None else {}), "tiers": tiers}
+
+
+# -- servers
+
+
+def _locality(log: Log, workload: Workload, cluster: Cluster, node: Ints) -> dict[str, Any]:
+    """Return how far requests stayed inside one server; nothing for a single server."""
+    if cluster.server_size == cluster.gpus:
+        return {}
+    server = np.empty(len(node), np.int32)
+    server[node] = log.gpu_id // cluster.server_size
+    first, requests = workload.first_node[:-1], workload.request_count
+    spread = np.zeros(0, np.int64)
+    if requests:
+        spread = np.flatnonzero(np.minimum.reduceat(server, first) != np.maximum.reduceat(server, first))
+    intra = requests - len(spread)
+    return {
+        "server_efficiency": intra / requests * 100 if requests else None,
+        "intra_server_workflows": intra,
+        "inter_server_workflows": len(spread),
+        "cross_server_communications": sum(_crossings(workload, server, part) for part in _blocks(spread)),
+    }
+
+
+def _blocks(column: Any) -> Iterator[Any]:
+    return (column[begin : begin + _BLOCK] for begin in range(0, len(column), _BLOCK))
+
+
+def _crossings(workload: Workload, server: Ints, requests: Any) -> int:
+    """Return the number of edges of these requests whose nodes ran in different servers."""
+    pairs = [[(a, b) for b, parents in enumerate(flow.parents) for a in parents] for flow in workload.workflows]
+    parent, child = np.array([pair for edges in pairs for pair in edges], np.int64).reshape(-1, 2).T
+    count = np.array([len(edges) for edges in pairs], np.int64)
+    size, skip = (column[workload.workflow[requests]] for column in (count, np.cumsum(count) - count))
+    edge = np.arange(size.sum()) + np.repeat(skip - (np.cumsum(size) - size), size)
+    node = np.repeat(workload.first_node[requests], size)
+    return int(np.count_nonzero(server[node + parent[edge]] != server[node + child[edge]]))
+
+
+# -- GPUs and models
 
 
 class GpuUse(NamedTuple):
@@ -110,7 +224,60 @@ def gpu_use(log: Log, gpus: Iterable[int]) -> list[GpuUse]:
     return [GpuUse(g, int(executions[g]), float(busy[g]), float(busy[g]) / makespan * 100) for g in gpus]
 
 
+def utilization(uses: Sequence[GpuUse]) -> dict[str, float]:
+    """Return the average and the population variance of the GPUs' utilization in percent."""
+    percent = np.array([use.utilization_percent for use in uses])
+    return {"average_utilization": float(percent.mean()), "utilization_variance": float(percent.var())}
+
+
 def model_executions(log: Log) -> dict[str, int]:
     """Return how many nodes each executed model had."""
     counts = np.bincount(log.model_name.codes, minlength=len(log.model_name.values)).tolist()
     return {name: count for name, count in zip(log.model_name.values, counts, strict=True) if count}
+
+
+# -- static placements
+
+
+def _deployment_time(placement: Placed, workload: Workload, cluster: Cluster) -> float:
+    """Return how long loading the placement takes, where each GPU loads its models one after another."""
+    busy = np.zeros(cluster.gpus)
+    for position, gpu in placement:
+        model = workload.models[position]
+        busy[gpu : gpu + model.gpus_required] += load_seconds(model.memory_gb, model.load_time_seconds, cluster)
+    return float(busy.max())
+
+
+def _placement_parts(placement: Placed, workload: Workload, cluster: Cluster, uses: Sequence[GpuUse]) -> dict[str, Any]:
+    """Return what stands where, by instance, by GPU and by server; nothing without a placement."""
+    if not placement:
+        return {}
+    size = cluster.server_size
+    on_gpu: list[list[str]] = [[] for _ in uses]
+    in_server: dict[int, dict[str, None]] = {server: {} for server in range(-(-cluster.gpus // size))}
+    instances = []
+    for position, gpu in placement:
+        model = workload.models[position]
+        gang = list(range(gpu, gpu + model.gpus_required))
+        instances.append({"model": model.id, "gpu_ids": gang})
+        for member in gang:
+            on_gpu[member].append(model.id)
+            in_server[member // size][model.id] = None
+    return {
+        "placement": instances,
+        "gpu_assignments": {
+            str(use.gpu): {
+                "server_id": use.gpu // size,
+                "assigned_models": on_gpu[use.gpu],
+                "utilization": use.utilization_percent,
+            }
+            for use in uses
+        },
+        "server_assignments": {
+            str(server): {
+                "gpu_ids": list(range(server * size, min((server + 1) * size, cluster.gpus))),
+                "models": list(models),
+            }
+            for server, models in in_server.items()
+        },
+    }

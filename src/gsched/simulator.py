@@ -52,6 +52,7 @@ def simulate(
     options: Mapping[str, Any] | None = None,
     compile: bool | None = None,
     progress: Progress | None = None,
+    planning: Callable[[float], None] | None = None,
 ) -> Log:
     """Run a policy over a workload in virtual time.
 
@@ -63,16 +64,27 @@ def simulate(
         options: options of the policy, by name.
         compile: whether to run compiled code; by default, where a workload is large enough to gain by it.
         progress: called now and then.
+        planning: called now and then with the share that is done, while the policy plans before the run.
 
     Raises:
         InputError: the policy or an option of it is not to be had, or a model is larger than the cluster.
         PolicyError: the policy decided something against the rules, or waits for ever.
     """
     chosen = find_policy(policy, options)
-    rows = execute(workload, cluster, chosen, mode, compile=compile, progress=progress)
+    rows = execute(workload, cluster, chosen, mode, compile=compile, progress=progress, planning=planning)
     log = _log(workload, rows)
     kinds = np.bincount(rows.kind, minlength=3)
-    return summarize(log, workload, cluster, mode, chosen.name, loads=int(kinds[LOAD]), switches=int(kinds[SWITCH]))
+    return summarize(
+        log,
+        workload,
+        cluster,
+        mode,
+        chosen.name,
+        node=rows.node,
+        loads=int(kinds[LOAD]),
+        switches=int(kinds[SWITCH]),
+        options=chosen.options,
+    )
 
 
 def execute(
@@ -83,6 +95,7 @@ def execute(
     *,
     compile: bool | None = None,
     progress: Progress | None = None,
+    planning: Callable[[float], None] | None = None,
 ) -> Rows:
     """Run a policy and return what happened, in arrays.
 
@@ -94,7 +107,7 @@ def execute(
     if mode not in policy.modes:
         hint = f"use --mode {policy.modes[0]} or another policy"
         raise InputError.one("", f"policy {policy.name}", f"does not work {mode}", hint)
-    setting = _new_setting(workload, cluster, mode)
+    setting = _new_setting(workload, cluster, mode, planning or _ignore)
     run = _Run(workload, setting, policy, use_compiled(workload, policy, compile))
     outcome = PAUSED
     while outcome == PAUSED:
@@ -156,9 +169,13 @@ def _as_is(state: Any) -> Any:
     return state
 
 
-def _new_setting(workload: Workload, cluster: Cluster, mode: Mode) -> Setting:
+def _ignore(_share: float) -> None:
+    pass
+
+
+def _new_setting(workload: Workload, cluster: Cluster, mode: Mode, planning: Callable[[float], None]) -> Setting:
     known = workload if mode == "offline" else workload.select(np.zeros(0, np.int64))
-    return Setting(known, cluster, mode, lambda policy, part: execute(part, cluster, policy, mode), lambda _share: None)
+    return Setting(known, cluster, mode, lambda policy, part: execute(part, cluster, policy, mode), planning)
 
 
 def require_fit(models: Iterable[Model], cluster: Cluster) -> None:
