@@ -8,17 +8,15 @@ the queries, whose cost does not grow with the backlog. All of it runs interpret
 
 from gsched.heap import Heap, heap_pop, heap_push
 from gsched.jit import kernel, lowest_bit
+from gsched.residency import all_idle, is_resident, occupy, vacate
 from gsched.state import (
     FINISHED,
     FRESH,
-    IDLE,
-    LOAD,
     NONE,
     READY,
     STARTED,
-    SWITCH,
+    SHARED,
     VERSION,
-    WARM,
     WORD,
     WORDS,
     Core,
@@ -116,6 +114,44 @@ def warm_gang(core: Core, model: int) -> int:
 
 
 @kernel
+def warm_gang_outside(core: Core, model: int, first: int, end: int) -> int:
+    """Return the first GPU of the lowest idle gang that holds a model and no GPU of a range, or NONE."""
+    gpus = core.gpus
+    words = gpus.count[WORDS]
+    first -= core.models.gpus[model] - 1
+    for w in range(words):
+        low = max(0, min(WORD, first - w * WORD))
+        high = max(0, min(WORD, end - w * WORD))
+        mask = gpus.warm[model * words + w] & ~(((1 << high) - 1) & ~((1 << low) - 1))
+        if mask != 0:
+            return w * WORD + lowest_bit(mask)
+    return NONE
+
+
+@kernel
+def is_idle(core: Core, gpu: int) -> bool:
+    """Tell whether a GPU runs nothing."""
+    idle: bool = (core.gpus.idle[gpu // WORD] >> (gpu % WORD)) & 1 == 1
+    return idle
+
+
+@kernel
+def may_begin(core: Core, model: int, gang: int) -> bool:
+    """Tell whether a gang of a model may begin at a GPU of the cluster."""
+    allowed = core.gpus.allowed[core.models.shape[model] * core.gpus.count[WORDS] + gang // WORD]
+    begins: bool = (allowed >> (gang % WORD)) & 1 == 1
+    return begins
+
+
+@kernel
+def switch_seconds(core: Core, held: int, model: int) -> float:
+    """Return the seconds that a GPU which holds a model takes to load another instead."""
+    memory = core.models.memory
+    seconds: float = (memory[held] + memory[model]) / core.gpus.cost[0] + core.gpus.cost[1]
+    return seconds
+
+
+@kernel
 def idle_gang(core: Core, model: int) -> int:
     """Return the first GPU of the lowest idle gang on which a model may run, or NONE."""
     gpus = core.gpus
@@ -162,6 +198,15 @@ def held_gangs(core: Core, model: int) -> int:
 
 
 @kernel
+def holds(core: Core, model: int, gang: int) -> bool:
+    """Tell whether the gang that begins at a GPU holds a model, idle or busy; its GPUs may hold others too."""
+    if core.gpus.count[SHARED] == 0:
+        exclusive: bool = core.gpus.holder[gang] == model
+        return exclusive
+    return is_resident(core, model, gang)
+
+
+@kernel
 def wake_at(core: Core, time: float) -> None:
     """Ask to be asked again at a later time, even if nothing happens until then; the earliest wish counts.
 
@@ -190,7 +235,7 @@ def finish(core: Core, gang: int) -> int:
     graph = core.graph
     node: int = core.running[gang]
     template = graph.template[node]
-    _vacate(core, graph.model[template], gang)
+    vacate(core, graph.model[template], gang)
     core.count[FINISHED] += 1
     core.count[FRESH] = 0
     first = node - graph.local[template]
@@ -207,19 +252,6 @@ def _make_fresh(core: Core, node: int) -> None:
     core.ready_time[node] = core.now[0]
     core.fresh[core.count[FRESH]] = node
     core.count[FRESH] += 1
-
-
-@kernel
-def _vacate(core: Core, model: int, gang: int) -> None:
-    """Make a gang idle; it keeps its label."""
-    gpus = core.gpus
-    size = core.models.gpus[model]
-    for gpu in range(gang, gang + size):
-        gpus.idle[gpu // WORD] |= 1 << (gpu % WORD)
-    gpus.warm[model * gpus.count[WORDS] + gang // WORD] |= 1 << (gang % WORD)
-    gpus.count[IDLE] += size
-    gpus.count[VERSION] += 1
-    core.running[gang] = NONE
 
 
 @kernel
@@ -256,7 +288,7 @@ def start(core: Core, model: int, gang: int) -> int:
     rows.gang[row] = gang
     rows.ready[row] = core.ready_time[node]
     rows.time[row] = core.now[0]
-    _occupy(core, model, gang, row)
+    occupy(core, model, gang, row)
     return row
 
 
@@ -290,48 +322,6 @@ def _refusal(core: Core, model: int, gang: int) -> int:
     allowed = gpus.allowed[core.models.shape[model] * gpus.count[WORDS] + gang // WORD]
     if (allowed >> (gang % WORD)) & 1 == 0:
         return NO_SUCH_GANG
-    for gpu in range(gang, gang + core.models.gpus[model]):
-        if (gpus.idle[gpu // WORD] >> (gpu % WORD)) & 1 == 0:
-            return GANG_BUSY
+    if not all_idle(gpus, gang, core.models.gpus[model]):
+        return GANG_BUSY
     return 0
-
-
-@kernel
-def _occupy(core: Core, model: int, gang: int, row: int) -> None:
-    """Make a gang busy and label it; record what loading costs and whether it replaces a label."""
-    gpus = core.gpus
-    memory = core.models.memory
-    words = gpus.count[WORDS]
-    switch = 0.0
-    kind = WARM
-    size = core.models.gpus[model]
-    for gpu in range(gang, gang + size):
-        gpus.idle[gpu // WORD] &= ~(1 << (gpu % WORD))
-        held = gpus.label_model[gpu]
-        held_gang = gpus.label_gang[gpu]
-        if held == model and held_gang == gang:
-            continue
-        if held == NONE:
-            kind = max(kind, LOAD)
-            cost = core.models.load_time[model]
-        else:
-            kind = SWITCH
-            cost = (memory[held] + memory[model]) / gpus.cost[0] + gpus.cost[1]
-            gpus.warm[held * words + held_gang // WORD] &= ~(1 << (held_gang % WORD))
-            if gpus.holder[held_gang] == held:
-                gpus.holder[held_gang] = NONE
-                gpus.held[held] -= 1
-        switch = max(switch, cost)
-        gpus.label_model[gpu] = model
-        gpus.label_gang[gpu] = gang
-    if kind != WARM:
-        gpus.holder[gang] = model
-        gpus.held[model] += 1
-    free_at = core.now[0] + switch + core.estimate[core.rows.node[row]]
-    for gpu in range(gang, gang + size):
-        gpus.free_at[gpu] = free_at
-    gpus.warm[model * words + gang // WORD] &= ~(1 << (gang % WORD))
-    gpus.count[IDLE] -= size
-    gpus.count[VERSION] += 1
-    core.rows.switch[row] = switch
-    core.rows.kind[row] = kind
