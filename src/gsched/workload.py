@@ -151,16 +151,56 @@ class Workflow:
         return tuple(level)
 
 
-@dataclass(frozen=True)
-class Config:
-    """The models and workflows that requests refer to, by id.
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """Where a static deployment has to put a model: on exactly these GPUs, or on each of these servers and no other."""
+
+    model: str
+    gpus: tuple[int, ...] = ()
+    servers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRules:
+    """What a static deployment has to keep to.
+
+    Args:
+        pins: at most one for each model.
+        groups: models that belong together: a server that holds one of a group holds all of it.
 
     Raises:
-        ValueError: there are no workflows, or one has no nodes, names an unknown model, or its edges form a cycle.
+        ValueError: a model has two pins, a pin names no place or two kinds, or a group has fewer than two models.
+    """
+
+    pins: tuple[Pin, ...] = ()
+    groups: tuple[tuple[str, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if len({pin.model for pin in self.pins}) < len(self.pins):
+            raise ValueError("a model has two pins")
+        if any(bool(pin.gpus) == bool(pin.servers) for pin in self.pins):
+            raise ValueError("a pin must name either gpus or servers")
+        if any(len(set(group)) < max(len(group), 2) for group in self.groups):
+            raise ValueError("a group must name two or more different models")
+
+    @property
+    def models(self) -> set[str]:
+        """Every model that is named."""
+        return {pin.model for pin in self.pins}.union(*self.groups)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The models and workflows that requests refer to, by id, and rules for placing the models.
+
+    Raises:
+        ValueError: there are no workflows, or one has no nodes, names an unknown model, or its edges form a cycle;
+            the placement names an unknown model.
     """
 
     models: Mapping[str, Model]
     workflows: Mapping[str, Workflow]
+    placement: PlacementRules = PlacementRules()
 
     def __post_init__(self) -> None:
         if not self.workflows:
@@ -174,6 +214,8 @@ class Config:
                 raise ValueError(f"workflow {workflow.id!r} uses unknown models: {', '.join(sorted(unknown))}")
             if len(workflow.order) < len(workflow.nodes):
                 raise ValueError(f"the edges of workflow {workflow.id!r} form a cycle")
+        if unknown := self.placement.models - self.models.keys():
+            raise ValueError(f"the placement names unknown models: {', '.join(sorted(unknown))}")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from gsched.errors import InputError, Problem
 from gsched.files import PathLike
 from gsched.load.documents import Document
 from gsched.load.fields import Fields, known_names, show
+from gsched.load.placement import read_placement
 from gsched.workload import Config, Model, Node, Workflow
 
 _MODEL_FIELDS = tuple(name for name in Model.__slots__ if name != "id")
@@ -57,7 +58,8 @@ def _read(document: Document) -> Config | None:
         for id, value in parts.get("workflows", {}).items()
         if (workflow := _workflow(document, id, value, parts.get("models", {})))
     }
-    return None if document.failed else Config(models, workflows)
+    placement = read_placement(document, fields, parts.get("models", {}))
+    return None if document.failed else Config(models, workflows, placement)
 
 
 def _models(document: Document, values: Mapping[str, Any]) -> dict[str, Model]:

@@ -79,6 +79,16 @@ class Fields:
             return ()
         return tuple(value)
 
+    def entries(self, name: str) -> list[Any]:
+        """Return a list of anything."""
+        value = self._value.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            self.error(name, f"must be a list, not {show(value)}", "write [one, two]")
+            return []
+        return value
+
     def mapping(self, name: str) -> dict[str, Any]:
         """Return a mapping."""
         value = self._value.get(name)

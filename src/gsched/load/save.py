@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -15,7 +15,7 @@ from gsched.files import PathLike, whole_file
 from gsched.load.documents import TEXT_SUFFIXES
 from gsched.load.parquet import write_parquet
 from gsched.load.yaml_values import NUMBER
-from gsched.workload import Config, Longs, Model, Node, Workflow, Workload
+from gsched.workload import Config, Longs, Model, Node, PlacementRules, Workflow, Workload
 
 _CHUNK = 500
 
@@ -45,7 +45,7 @@ def save_requests(workload: Workload, path: PathLike) -> None:
 
 
 def save_config(config: Config, path: PathLike) -> None:
-    """Write models and workflows as JSON; what is at its default is left out, unless a base model may say otherwise.
+    """Write a configuration as JSON; what is at its default is left out, unless a base model may say otherwise.
 
     Raises:
         InputError: the file cannot be written.
@@ -54,8 +54,15 @@ def save_config(config: Config, path: PathLike) -> None:
         "models": {model.id: _fields(model) for model in config.models.values()},
         "workflows": {flow.id: _workflow(flow) for flow in config.workflows.values()},
     }
+    if config.placement != PlacementRules():
+        content["placement"] = _placement(config.placement)
     with whole_file(Path(path)) as file:
         file.write(json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def _placement(rules: PlacementRules) -> dict[str, Any]:
+    pins = [{name: value for name, value in asdict(pin).items() if value} for pin in rules.pins]
+    return {name: value for name, value in (("pins", pins), ("groups", rules.groups)) if value}
 
 
 def _fields(part: Model | Node) -> dict[str, Any]:
