@@ -21,7 +21,10 @@ from gsched.errors import InputError
 from gsched.state import Core, Rows
 from gsched.workload import Mode, Workload
 
-BUILT_IN = ("baseline",)
+BUILT_IN = (
+    "baseline",
+    "offline",
+)
 """Names of the built-in policies, in the order in which tables show them."""
 
 
