@@ -1,6 +1,6 @@
 """The virtual clock: runs a policy over a workload and returns what happened."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -15,7 +15,8 @@ from gsched.jit import as_lists, compiled, kernel
 from gsched.log import Gangs, Labels, Log
 from gsched.metrics import summarize
 from gsched.policies import Policy, Setting, find_policy
-from gsched.state import FINISHED, FRESH, LOAD, NONE, STARTED, SWITCH, Core, Rows, gang_starts, new_core
+from gsched.preload import Placement, checked_placement, install
+from gsched.state import FINISHED, FRESH, LOAD, NONE, STARTED, SWITCH, Core, Rows, gang_starts, memory_limit, new_core
 from gsched.workload import Mode, Model, Workload
 
 COMPILE_FROM = 50_000  # nodes; below, interpreting is over before compiled code is loaded
@@ -71,7 +72,9 @@ def simulate(
         PolicyError: the policy decided something against the rules, or waits for ever.
     """
     chosen = find_policy(policy, options)
-    rows = execute(workload, cluster, chosen, mode, compile=compile, progress=progress, planning=planning)
+    setting = _new_setting(workload, cluster, mode, planning or _ignore)
+    run = _completed(workload, setting, chosen, compile, progress)
+    rows = run.rows
     log = _log(workload, rows)
     kinds = np.bincount(rows.kind, minlength=3)
     return summarize(
@@ -83,6 +86,7 @@ def simulate(
         node=rows.node,
         loads=int(kinds[LOAD]),
         switches=int(kinds[SWITCH]),
+        placement=run.placement,
         options=chosen.options,
     )
 
@@ -103,11 +107,19 @@ def execute(
         InputError: a model is larger than the cluster, or the policy does not work in this mode.
         PolicyError: the policy decided something against the rules, or waits for ever.
     """
-    require_fit(workload.used_models, cluster)
+    setting = _new_setting(workload, cluster, mode, planning or _ignore)
+    return _completed(workload, setting, policy, compile, progress).rows
+
+
+def _completed(
+    workload: Workload, setting: Setting, policy: Policy, compile: bool | None, progress: Progress | None
+) -> "_Run":
+    """Return a run that is over."""
+    mode = setting.mode
+    require_fit(workload.used_models, setting.cluster)
     if mode not in policy.modes:
         hint = f"use --mode {policy.modes[0]} or another policy"
         raise InputError.one("", f"policy {policy.name}", f"does not work {mode}", hint)
-    setting = _new_setting(workload, cluster, mode, planning or _ignore)
     run = _Run(workload, setting, policy, use_compiled(workload, policy, compile))
     outcome = PAUSED
     while outcome == PAUSED:
@@ -116,7 +128,7 @@ def execute(
             progress(run.core.count[STARTED], workload.node_count)
     if outcome != DONE:
         raise PolicyError(_complaint(outcome, workload, run.core, policy))
-    return run.rows
+    return run
 
 
 def use_compiled(workload: Workload, policy: Policy, wish: bool | None) -> bool:
@@ -131,8 +143,11 @@ class _Run:
         cluster, mode = setting.cluster, setting.mode
         self._workload, self._setting, self._policy = workload, setting, policy
         self._form: Callable[[Any], Any] = _as_is if compiled else as_lists
-        self._types = new_core(workload, cluster, mode, in_order=policy.order is None)
+        self.placement = _placement(workload, setting, policy)
+        shared = cluster.residency == "shared" or bool(self.placement)
+        self._types = new_core(workload, cluster, mode, in_order=policy.order is None, shared=shared)
         self.core = self._form(self._types)
+        install(self.core, self.placement)
         self._clock = self._form(_new_clock(workload, cluster, mode))
         self._table = self._form(policy.prepare(setting))
         advance = _compiled_advance if compiled else _make_advance
@@ -178,16 +193,31 @@ def _new_setting(workload: Workload, cluster: Cluster, mode: Mode, planning: Cal
     return Setting(known, cluster, mode, lambda policy, part: execute(part, cluster, policy, mode), planning)
 
 
+def _placement(workload: Workload, setting: Setting, policy: Policy) -> Placement:
+    """Return what a policy loads before time 0; it then shares GPUs, whose memory every model must fit."""
+    placed = policy.place(setting) if policy.place else None
+    placement = checked_placement(placed or (), workload, setting.cluster, policy.name)
+    if placement:
+        require_fit(workload.used_models, replace(setting.cluster, residency="shared"))
+    return placement
+
+
 def require_fit(models: Iterable[Model], cluster: Cluster) -> None:
-    """Raise an `InputError` that lists the models for which the cluster has no gang."""
-    has = f"the cluster has {cluster.gpus}"
-    problems = [
-        Problem("", f"model {model.id}", f"needs {model.gpus_required} GPUs, {has}", "add GPUs")
-        for model in models
-        if not gang_starts(cluster, model.gpus_required)
-    ]
+    """Raise an `InputError` that lists the models for which the cluster has no gang, or a GPU no memory."""
+    problems = [problem for model in models for problem in _misfits(model, cluster)]
     if problems:
         raise InputError(problems)
+
+
+def _misfits(model: Model, cluster: Cluster) -> Iterator[Problem]:
+    """Yield why a model cannot run on a cluster."""
+    place, size, share = f"model {model.id}", model.gpus_required, model.memory_gb / model.gpus_required
+    if not gang_starts(cluster, size):
+        yield Problem("", place, f"needs {size} GPUs, the cluster has {cluster.gpus}", "add GPUs")
+    if cluster.residency == "shared" and share > memory_limit(cluster):
+        has = f"GPUs have {cluster.gpu_memory_gb:g}"
+        hint = "raise gpu_memory_gb or the model's gpus_required, or use exclusive residency"
+        yield Problem("", place, f"needs {share:g} GB per GPU, {has}", hint)
 
 
 def _new_clock(workload: Workload, cluster: Cluster, mode: Mode) -> Clock:

@@ -19,13 +19,16 @@ from gsched.workload import Mode, Workload
 WORD = 63
 NONE = -1
 
-# Kinds of a start: all GPUs held the model; some had never held anything; a label was replaced
+# Kinds of a start: all GPUs held the model; it only filled free ones; something made room for it
 WARM, LOAD, SWITCH = 0, 1, 2
 
 # Positions in Core.count
 READY, STARTED, FINISHED, FRESH = 0, 1, 2, 3
 # Positions in Gpus.count
-IDLE, VERSION, WORDS = 0, 1, 2
+IDLE, VERSION, WORDS, SHARED = 0, 1, 2, 3
+
+# Shares of memory fit a GPU up to this share of its memory more: sums are rounded
+MEMORY_TOLERANCE = 1e-9
 
 
 class Graph(NamedTuple):
@@ -58,12 +61,16 @@ class Models(NamedTuple):
 
 
 class Gpus(NamedTuple):
-    """Who is idle and who holds what."""
+    """Who is idle and who holds what.
+
+    Where models share GPUs, a GPU may hold several: its label is the one used last of those that it still holds, and
+    so is the holder of a gang; `warm` and `held` count all of them.
+    """
 
     idle: Any  # (words)
     warm: Any  # (models x words) idle gangs that hold the model, by first GPU
     allowed: Any  # (shapes x words)
-    label_model: Any  # (GPUs) model of the label, NONE if it never held anything
+    label_model: Any  # (GPUs) model of the label, NONE if there is none
     label_gang: Any  # (GPUs) first GPU of the label's gang
     free_at: Any  # (GPUs) when it is expected to become idle, or became so
     holder: Any  # (GPUs) model held by the whole gang that begins here, NONE if there is none
@@ -71,8 +78,26 @@ class Gpus(NamedTuple):
     run_start: Any  # (shapes) answer of `idle_gang` at `run_version`
     run_version: Any  # (shapes)
     scratch: Any  # (words)
-    count: Any  # IDLE GPUs, VERSION of `idle`, WORDS in a mask
+    count: Any  # IDLE GPUs, VERSION of `idle`, WORDS in a mask, 1 where models are SHARED
     cost: Any  # PCIe bandwidth in GB/s, overhead of a switch in seconds
+
+
+class Shared(NamedTuple):
+    """What GPUs hold where models share them; all columns are empty where they do not.
+
+    A gang holds a model whole or not at all. Each GPU lists what it holds in slots of its own, in the order in which it
+    came.
+    """
+
+    share: Any  # (models) GB on each GPU of a gang
+    limit: Any  # (1) GB that fit a GPU, tolerance included
+    resident: Any  # (models x words) gangs that hold the model, by first GPU
+    used: Any  # (models x GPUs) row in which the model last started on the gang; below 0 since it was preloaded
+    first: Any  # (GPUs) first slot
+    count: Any  # (GPUs) slots in use
+    model: Any  # (slots)
+    gang: Any  # (slots)
+    freed: Any  # (GPUs) GB that the present start has evicted
 
 
 class Queues(NamedTuple):
@@ -109,6 +134,7 @@ class Core(NamedTuple):
     requests: Requests
     models: Models
     gpus: Gpus
+    shared: Shared
     queues: Queues
     rows: Rows
     estimate: Any  # (nodes) seconds that the node is expected to execute
@@ -121,7 +147,7 @@ class Core(NamedTuple):
     alarm: Any  # (1) when the policy wants to be asked again though nothing happened, or infinity
 
 
-def new_core(workload: Workload, cluster: Cluster, mode: Mode, *, in_order: bool) -> Core:
+def new_core(workload: Workload, cluster: Cluster, mode: Mode, *, in_order: bool, shared: bool) -> Core:
     """Return the state before anything has arrived.
 
     Args:
@@ -129,6 +155,7 @@ def new_core(workload: Workload, cluster: Cluster, mode: Mode, *, in_order: bool
         cluster: where.
         mode: when requests arrive.
         in_order: whether nodes of a model become ready in the order of their keys, so that no late lane is needed.
+        shared: whether models share GPUs.
     """
     nodes, gpus = workload.node_count, cluster.gpus
     per_model = np.bincount(workload.model, minlength=len(workload.models)).astype(np.int64)
@@ -137,7 +164,7 @@ def new_core(workload: Workload, cluster: Cluster, mode: Mode, *, in_order: bool
     return Core(
         graph,
         _new_requests(workload, mode),
-        *_new_resources(workload, cluster),
+        *_new_resources(workload, cluster, shared),
         _new_queues(per_model, nodes, in_order),
         Rows(
             np.zeros(nodes, np.int32),
@@ -191,7 +218,7 @@ def _new_graph(workload: Workload) -> Graph:
     )
 
 
-def _new_resources(workload: Workload, cluster: Cluster) -> tuple[Models, Gpus]:
+def _new_resources(workload: Workload, cluster: Cluster, shared: bool) -> tuple[Models, Gpus, Shared]:
     sizes = np.array([model.gpus_required for model in workload.models], np.int64)
     shapes, shape = np.unique(sizes, return_inverse=True)
     words = -(-cluster.gpus // WORD)
@@ -209,10 +236,53 @@ def _new_resources(workload: Workload, cluster: Cluster) -> tuple[Models, Gpus]:
         np.full(len(shapes), NONE, np.int64),
         np.full(len(shapes), NONE, np.int64),
         np.zeros(words, np.int64),
-        np.array([cluster.gpus, 0, words], np.int64),
+        np.array([cluster.gpus, 0, words, int(shared)], np.int64),
         np.array([cluster.pcie_bandwidth, cluster.switch_overhead]),
     )
-    return models, gpus
+    return models, gpus, _new_shared(models, cluster, words) if shared else Shared(*_NO_SHARED)
+
+
+# Of the same types as the columns that shared GPUs need, which is what compiled code must know
+_NO_SHARED = (*(np.zeros(0) for _ in range(2)), *(np.zeros(0, np.int64) for _ in range(4)))
+_NO_SHARED += (np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0))
+
+
+def _new_shared(models: Models, cluster: Cluster, words: int) -> Shared:
+    count, gpus = len(models.gpus), cluster.gpus
+    share = models.memory / models.gpus
+    width = _most_held(models.gpus, share, cluster)
+    return Shared(
+        share,
+        np.array([memory_limit(cluster)]),
+        np.zeros(count * words, np.int64),
+        np.zeros(count * gpus, np.int64),
+        np.arange(gpus, dtype=np.int64) * width,
+        np.zeros(gpus, np.int64),
+        np.zeros(gpus * width, np.int32),
+        np.zeros(gpus * width, np.int32),
+        np.zeros(gpus),
+    )
+
+
+def memory_limit(cluster: Cluster) -> float:
+    """Return the GB of models' shares that fit one GPU, a tolerance for rounding included."""
+    return cluster.gpu_memory_gb * (1 + MEMORY_TOLERANCE)
+
+
+def _most_held(sizes: Any, share: Any, cluster: Cluster) -> int:
+    """Return how many gangs' models at most fit a GPU together: the smallest ones, on all gangs that it belongs to."""
+    gangs = {size: _gangs_of_a_gpu(cluster, size) for size in set(sizes.tolist())}
+    shares = np.repeat(share, [gangs[size] for size in sizes.tolist()])
+    fit = np.cumsum(np.sort(shares)) <= memory_limit(cluster) * (1 + MEMORY_TOLERANCE)
+    return max(1, int(fit.sum()))
+
+
+def _gangs_of_a_gpu(cluster: Cluster, size: int) -> int:
+    """Return to how many gangs of `size` a GPU belongs at most."""
+    begins = np.zeros(cluster.gpus + size, np.int64)
+    begins[gang_starts(cluster, size)] = 1
+    until = np.cumsum(begins)
+    return int((until[: cluster.gpus] - np.concatenate([np.zeros(size, np.int64), until])[: cluster.gpus]).max())
 
 
 def _mask(bits: Iterable[int], words: int) -> Any:
