@@ -34,7 +34,10 @@ def log_lines(log: Log, workload: Workload, *, events: bool) -> Iterator[str]:
     summary = log.summary
     yield f"Starting {summary['policy']} scheduler with {summary['total_requests']} requests"
     yield f"Mode: {summary['mode']}, Simulate: {str(summary['simulate']).lower()}"
+    if summary["policy_options"]:
+        yield "Options: " + ", ".join(f"{name}={value}" for name, value in summary["policy_options"].items())
     yield f"Available GPUs: {summary['gpus']}"
+    yield from _placement(log)
     yield "Starting discrete event simulation..."
     if events:
         yield from _event_lines(log, workload)
@@ -43,6 +46,19 @@ def log_lines(log: Log, workload: Workload, *, events: bool) -> Iterator[str]:
     yield f"Simulation completed at time {summary['makespan']:.2f}s"
     yield ""
     yield from metrics_lines(log, shown_gpus=len(summary["gpus"]))
+
+
+def _placement(log: Log) -> Iterator[str]:
+    """Yield what stands where before time 0; nothing without a static placement."""
+    if "placement" not in log.extra:
+        return
+    yield "Model-to-GPU assignments:"
+    for gpu, part in log.extra["gpu_assignments"].items():
+        yield f"  GPU {gpu} (Server {part['server_id']}): {', '.join(part['assigned_models']) or 'none'}"
+    yield "Server configurations:"
+    for server, part in log.extra["server_assignments"].items():
+        gpus = f"GPUs {part['gpu_ids'][0]}-{part['gpu_ids'][-1]}"
+        yield f"  Server {server} ({gpus}): {', '.join(part['models']) or 'none'}"
 
 
 def _event_lines(log: Log, workload: Workload) -> Iterator[str]:
@@ -104,27 +120,27 @@ def metrics_lines(log: Log, *, shown_gpus: int = SHOWN_GPUS) -> Iterator[str]:
     yield f"Proven lower bound: {s['lower_bound']:.2f} seconds ({s['lower_bound_name']}), {_gap(s['gap_percent'])}"
     yield f"Total requests processed: {s['completed_requests']}"
     yield f"Total nodes executed: {s['total_nodes_executed']}"
+    yield f"Dependency levels: {s['dependency_levels']}"
+    yield f"Average throughput: {_rate(s['throughput'], 'nodes')}"
     yield f"Simulation mode: {'models were called' if s['simulate'] else 'no models were called'}"
     yield ""
+    yield from _servers(s)
     yield "Request completion times:"
     yield from _times(s, "request")
     bound = s["mean_latency_lower_bound"]
     name = s["mean_latency_lower_bound_name"]
     yield f"  Proven lower bound of the average: {bound:.2f}s ({name}), {_gap(s['mean_latency_gap_percent'])}"
     yield ""
+    yield from _deadlines(s)
     yield "Waiting times of nodes:"
     yield from _times(s, "waiting")
     yield ""
     yield "GPU utilization:"
-    uses = gpu_use(log, s["gpus"])
-    for use in uses[:shown_gpus]:
-        busy = f"{use.busy_time:.2f}s busy time ({use.utilization_percent:.1f}% utilization)"
-        yield f"  GPU {use.gpu}: {use.executions} executions, {busy}"
-    if len(uses) > shown_gpus:
-        yield f"  … and {len(uses) - shown_gpus} more GPUs (the .log file has them all)"
-    shares = np.array([use.utilization_percent for use in uses])
-    yield f"  Average utilization: {shares.mean():.1f}%"
-    yield f"  Utilization variance: {shares.var():.1f}"
+    yield from _gpus(log, shown_gpus)
+    yield ""
+    yield "Overall GPU statistics:"
+    yield f"  Average utilization: {s['average_utilization']:.1f}%"
+    yield f"  Utilization variance: {s['utilization_variance']:.1f}"
     yield ""
     yield "Model execution counts:"
     yield from (f"  {model}: {count} executions" for model, count in model_executions(log).items())
@@ -133,12 +149,68 @@ def metrics_lines(log: Log, *, shown_gpus: int = SHOWN_GPUS) -> Iterator[str]:
     yield f"  Total switches: {s['total_model_switches']}"
     yield f"  Total loads: {s['total_model_loads']}"
     yield f"  Total switch time: {s['total_switch_time']:.2f} seconds"
-    yield f"  Switch overhead: {s['total_switch_time'] / (s['makespan'] or 1.0) * 100:.1f}%"
+    yield f"  Switch overhead: {s['switch_overhead_percent']:.1f}%"
+
+
+def _servers(s: Any) -> Iterator[str]:
+    """Yield how far requests stayed inside a server, and what a static placement took to load, where there are such."""
+    if "server_efficiency" not in s and "deployment_time_seconds" not in s:
+        return
+    yield "Static deployment metrics:" if "deployment_time_seconds" in s else "Servers:"
+    if "server_efficiency" in s:
+        yield f"  Server efficiency: {_percent(s['server_efficiency'])}"
+        yield f"  Intra-server workflows: {s['intra_server_workflows']}"
+        yield f"  Inter-server workflows: {s['inter_server_workflows']}"
+        yield f"  Cross-server communications: {s['cross_server_communications']}"
+    if "deployment_time_seconds" in s:
+        yield f"  Deployment time: {s['deployment_time_seconds']:.2f} seconds, before time 0"
+    yield ""
+
+
+def _deadlines(s: Any) -> Iterator[str]:
+    """Yield how well deadlines were met, in all and by tier, where there are deadlines or tiers."""
+    if "tiers" not in s:
+        return
+    yield "Deadlines and tiers:"
+    if "goodput" in s:
+        yield f"  SLO attainment: {_percent(s['slo_attainment_percent'])} of the requests with a deadline"
+        yield f"  Goodput: {_rate(s['goodput'], 'requests')} done in time"
+    yield "  Tier   Requests   With deadline   Attained     Goodput/s       Average           P99"
+    for tier, t in s["tiers"].items():
+        counts = f"  {tier:>4} {t['requests']:>10} {t['with_deadline']:>15} {_percent(t['slo_attainment_percent']):>10}"
+        goodput = "-" if t["goodput"] is None else f"{t['goodput']:.3f}"
+        yield f"{counts} {goodput:>13} {t['average_request_time']:>12.2f}s {t['p99_request_time']:>12.2f}s"
+    yield ""
+
+
+def _gpus(log: Log, shown: int) -> Iterator[str]:
+    """Yield what each GPU did, of the first `shown` GPUs."""
+    s, placed, cluster = log.summary, log.extra.get("gpu_assignments"), log.cluster
+    server_size = cluster.server_size if cluster and ("server_efficiency" in s or placed) else 0
+    for use in gpu_use(log, s["gpus"][:shown]):
+        server = f" (Server {use.gpu // server_size})" if server_size else ""
+        busy = f"{use.busy_time:.2f}s busy time ({use.utilization_percent:.1f}% utilization)"
+        held = f", Models: {{{_quoted(placed[str(use.gpu)]['assigned_models'])}}}" if placed else ""
+        yield f"  GPU {use.gpu}{server}: {use.executions} executions, {busy}{held}"
+    if len(s["gpus"]) > shown:
+        yield f"  … and {len(s['gpus']) - shown} more GPUs (the .log file has them all)"
 
 
 def _times(summary: Any, name: str) -> Iterator[str]:
     labels = {"Average": "average", "Median": "median", "P90": "p90", "P99": "p99", "Min": "min", "Max": "max"}
     return (f"  {label}: {summary[f'{figure}_{name}_time']:.2f}s" for label, figure in labels.items())
+
+
+def _quoted(models: list[str]) -> str:
+    return ", ".join(map(repr, models))
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}%"
+
+
+def _rate(value: float | None, what: str) -> str:
+    return "-" if value is None else f"{value:.3f} {what}/second"
 
 
 def _gap(percent: float | None) -> str:
