@@ -10,14 +10,12 @@ import numpy as np
 from gsched.bounds import lower_bounds
 from gsched.cluster import Cluster
 from gsched.log import Gangs, Log
+from gsched.preload import Placement
 from gsched.state import load_seconds
 from gsched.workload import Floats, Ints, Mode, Workload
 
 _BLOCK = 1 << 16  # rows whose gangs, or requests whose edges, are spelled out at a time
 _TIER_FIGURES = ("average", "median", "p90", "p99")
-
-Placed = Sequence[tuple[int, int]]
-"""What was loaded before time 0: pairs of a model and the first GPU of its gang."""
 
 
 def summarize(
@@ -30,7 +28,7 @@ def summarize(
     node: Ints,
     loads: int,
     switches: int,
-    placement: Placed = (),
+    placement: Placement = (),
     options: Mapping[str, Any] | None = None,
 ) -> Log:
     """Return a log with its summary and, for a static placement, the further parts (docs/formats.md has the fields).
@@ -239,7 +237,7 @@ def model_executions(log: Log) -> dict[str, int]:
 # -- static placements
 
 
-def _deployment_time(placement: Placed, workload: Workload, cluster: Cluster) -> float:
+def _deployment_time(placement: Placement, workload: Workload, cluster: Cluster) -> float:
     """Return how long loading the placement takes, where each GPU loads its models one after another."""
     busy = np.zeros(cluster.gpus)
     for position, gpu in placement:
@@ -248,7 +246,9 @@ def _deployment_time(placement: Placed, workload: Workload, cluster: Cluster) ->
     return float(busy.max())
 
 
-def _placement_parts(placement: Placed, workload: Workload, cluster: Cluster, uses: Sequence[GpuUse]) -> dict[str, Any]:
+def _placement_parts(
+    placement: Placement, workload: Workload, cluster: Cluster, uses: Sequence[GpuUse]
+) -> dict[str, Any]:
     """Return what stands where, by instance, by GPU and by server; nothing without a placement."""
     if not placement:
         return {}
