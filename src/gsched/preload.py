@@ -18,26 +18,22 @@ def checked_placement(placement: Any, workload: Workload, cluster: Cluster, poli
     Raises:
         PolicyError: it breaks a rule: no such model or gang, a model twice on one gang, or more than a GPU holds.
     """
-    starts = {model.gpus_required: frozenset[int]() for model in workload.models}
-    starts = {size: frozenset(gang_starts(cluster, size)) for size in starts}
+    sizes = {model.gpus_required for model in workload.models}
+    starts = {size: frozenset(gang_starts(cluster, size)) for size in sizes}
     taken = [0.0] * cluster.gpus
-    seen: set[tuple[int, int]] = set()
+    seen: dict[tuple[int, int], None] = {}
     for entry in placement:
         pair = _pair(entry, len(workload.models))
         if pair is None:
             raise PolicyError(f"policy {policy}: its placement holds {entry!r:.60}, no pair (model, first GPU)")
         model, gang = workload.models[pair[0]], pair[1]
         if gang not in starts[model.gpus_required]:
-            raise PolicyError(
-                f"policy {policy}: no gang of model {model.id} may begin at GPU {gang}, where it is placed"
-            )
+            raise PolicyError(f"policy {policy}: places model {model.id} at GPU {gang}, where no gang of it may begin")
         if pair in seen:
-            raise PolicyError(
-                f"policy {policy}: model {model.id} is placed twice on the gang that begins at GPU {gang}"
-            )
-        seen.add(pair)
+            raise PolicyError(f"policy {policy}: places model {model.id} twice at GPU {gang}")
+        seen[pair] = None
         _fill(taken, model, gang, cluster, policy)
-    return tuple(_pair(entry, len(workload.models)) or (0, 0) for entry in placement)
+    return tuple(seen)
 
 
 def _pair(entry: Any, models: int) -> tuple[int, int] | None:
@@ -55,7 +51,7 @@ def _fill(taken: list[float], model: Model, gang: int, cluster: Cluster, policy:
         taken[gpu] += model.memory_gb / model.gpus_required
         if taken[gpu] > memory_limit(cluster):
             holds = f"GPU {gpu} would hold {taken[gpu]:g} GB of {cluster.gpu_memory_gb:g}"
-            raise PolicyError(f"policy {policy}: its placement does not fit, {holds} with model {model.id}")
+            raise PolicyError(f"policy {policy}: places model {model.id} where it does not fit, {holds}")
 
 
 def install(core: Core, placement: Placement) -> None:

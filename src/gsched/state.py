@@ -63,8 +63,8 @@ class Models(NamedTuple):
 class Gpus(NamedTuple):
     """Who is idle and who holds what.
 
-    Where models share GPUs, a GPU may hold several: its label is the one used last of those that it still holds, and
-    so is the holder of a gang; `warm` and `held` count all of them.
+    Where models share GPUs, a GPU may hold several: its label is the one used last on it, unless that was evicted since,
+    and so is the holder of a gang; `warm` and `held` count all of them.
     """
 
     idle: Any  # (words)
