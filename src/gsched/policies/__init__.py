@@ -23,6 +23,8 @@ from gsched.workload import Mode, Workload
 
 BUILT_IN = (
     "baseline",
+    "edf",
+    "tiered",
     "offline",
 )
 """Names of the built-in policies, in the order in which tables show them."""

@@ -1,8 +1,13 @@
-"""FIFO with affinity: the oldest ready node that fits anywhere goes to a gang that already holds its model, if idle."""
+"""FIFO with affinity: the oldest ready node that fits anywhere goes to a gang that already holds its model, if idle.
+
+Its `choose` serves the policies that differ from it in the order of the nodes alone.
+"""
 
 from typing import Any
 
-from gsched.core import WAIT, backlog, head_sequence, idle_gang, warm_gang
+import numpy as np
+
+from gsched.core import WAIT, backlog, head_key, head_sequence, idle_gang, warm_gang
 from gsched.jit import kernel
 from gsched.policies import Policy
 from gsched.state import IDLE, NONE, READY, Core
@@ -10,23 +15,29 @@ from gsched.state import IDLE, NONE, READY, Core
 
 @kernel
 def choose(core: Core, _table: Any) -> tuple[int, int]:
-    """Start the oldest node that can be placed, on a warm gang where there is one, else on the lowest idle gang."""
+    """Start the first node, by key and then by sequence, that can be placed: on the lowest warm gang, else the lowest.
+
+    Without an `order`, the first node is the oldest one.
+    """
     if core.gpus.count[IDLE] == 0:
         return WAIT
-    oldest = NONE
-    oldest_sequence = core.count[READY]
+    first = NONE
+    first_key = np.inf
+    first_sequence = core.count[READY]
     for model in range(len(core.models.gpus)):
         if backlog(core, model) > 0:
+            key = head_key(core, model)
             sequence = head_sequence(core, model)
-            if sequence < oldest_sequence and idle_gang(core, model) != NONE:
-                oldest = model
-                oldest_sequence = sequence
-    if oldest == NONE:
+            if (key, sequence) < (first_key, first_sequence) and idle_gang(core, model) != NONE:
+                first = model
+                first_key = key
+                first_sequence = sequence
+    if first == NONE:
         return WAIT
-    gang = warm_gang(core, oldest)
+    gang = warm_gang(core, first)
     if gang == NONE:
-        gang = idle_gang(core, oldest)
-    return oldest, gang
+        gang = idle_gang(core, first)
+    return first, gang
 
 
 def build() -> Policy:
