@@ -63,7 +63,7 @@ class Models(NamedTuple):
 class Gpus(NamedTuple):
     """Who is idle and who holds what.
 
-    Where models share GPUs, a GPU may hold several: its label is the one used last on it, unless that was evicted since,
+    Where models share GPUs, a GPU may hold several: its label is the one used last on it, unless evicted since,
     and so is the holder of a gang; `warm` and `held` count all of them.
     """
 
