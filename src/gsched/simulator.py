@@ -188,8 +188,13 @@ def _ignore(_share: float) -> None:
     pass
 
 
+def known_before(workload: Workload, mode: Mode) -> Workload:
+    """Return what a policy may plan with before a run."""
+    return workload if mode == "offline" else workload.select(np.zeros(0, np.int64))
+
+
 def _new_setting(workload: Workload, cluster: Cluster, mode: Mode, planning: Callable[[float], None]) -> Setting:
-    known = workload if mode == "offline" else workload.select(np.zeros(0, np.int64))
+    known = known_before(workload, mode)
     return Setting(known, cluster, mode, lambda policy, part: execute(part, cluster, policy, mode), planning)
 
 

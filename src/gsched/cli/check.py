@@ -24,6 +24,8 @@ def check(
     gpus_per_server: options.GpusPerServer = None,
     pcie_bandwidth: Annotated[float | None, typer.Option(help="Speed of loading models, in GB/s.", metavar="X")] = None,
     switch_overhead: Annotated[float | None, typer.Option(help="Fixed seconds of a switch.", metavar="X")] = None,
+    gpu_memory: Annotated[float | None, typer.Option(help="Memory of a GPU, in GB.", metavar="GB")] = None,
+    residency: Annotated[options.Residency | None, typer.Option(help="What a GPU keeps.")] = None,
     mode: Annotated[options.Mode | None, typer.Option(help="When requests arrived.")] = None,
     save_report: Annotated[bool, typer.Option("--save-report", help="Write LOG_check_report.txt beside LOG.")] = False,
     json: options.Json = False,
@@ -56,6 +58,8 @@ def check(
             gpus_per_server=gpus_per_server,
             pcie_bandwidth=pcie_bandwidth,
             switch_overhead=switch_overhead,
+            gpu_memory_gb=gpu_memory,
+            residency=residency.value if residency else None,
         )
         progress.stage(f"Checking {len(found):,} rows")
         report = check_log(found, workload, cluster, mode.value if mode else None)
@@ -71,7 +75,7 @@ def check(
     return 0 if report.valid else 1
 
 
-def _cluster(log: "Log", **told: float | None) -> "Cluster | None":
+def _cluster(log: "Log", **told: float | str | None) -> "Cluster | None":
     """Return the cluster that options describe, and the log where they do not; None without options."""
     from gsched.cluster import Cluster
     from gsched.errors import InputError
@@ -81,7 +85,7 @@ def _cluster(log: "Log", **told: float | None) -> "Cluster | None":
     if not given:
         return None
     if "gpus" not in known:
-        name = next(iter(given)).replace("_", "-")
+        name = next(iter(given)).removesuffix("_gb").replace("_", "-")
         raise InputError.one("options", "", f"--{name} says nothing without --gpus, which the log leaves out", "add it")
     try:
         return Cluster(**known)

@@ -61,6 +61,10 @@ class Stages:
         """Tell how far the stage is."""
         self._progress.update(self._task, completed=done, total=total)
 
+    def share(self, done: float) -> None:
+        """Tell which share of the stage is done, 0 to 1."""
+        self._progress.update(self._task, completed=done, total=1.0)
+
     @contextmanager
     def shown(self) -> Iterator["Stages"]:
         """Show the line while the block runs."""

@@ -1,10 +1,16 @@
 """Options that several commands share."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from gsched.errors import InputError
+
+if TYPE_CHECKING:
+    from gsched.cluster import Cluster
 
 
 class Mode(StrEnum):
@@ -12,6 +18,13 @@ class Mode(StrEnum):
 
     OFFLINE = "offline"
     ONLINE = "online"
+
+
+class Residency(StrEnum):
+    """What a GPU keeps."""
+
+    EXCLUSIVE = "exclusive"
+    SHARED = "shared"
 
 
 class LogFormat(StrEnum):
@@ -32,9 +45,53 @@ GpusPerServer = Annotated[
 ]
 Bandwidth = Annotated[float, typer.Option("--pcie-bandwidth", help="Speed of loading models, in GB/s.", metavar="X")]
 Overhead = Annotated[float, typer.Option("--switch-overhead", help="Fixed seconds of a model switch.", metavar="X")]
+GpuMemory = Annotated[float, typer.Option("--gpu-memory", help="Memory of a GPU, in GB.", metavar="GB")]
+ResidencyOption = Annotated[
+    Residency,
+    typer.Option("--residency", help="exclusive: a GPU keeps one model; shared: as many as its memory holds."),
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="An option of the policy; may be repeated.", metavar="NAME=VALUE")
+]
+Objective = Annotated[
+    str | None, typer.Option(help="What the policy search minimizes, such as makespan, mean or p99.", metavar="NAME")
+]
+Budget = Annotated[float | None, typer.Option(help="Seconds for which the policy search tries.", metavar="SECONDS")]
+Trials = Annotated[int | None, typer.Option(help="Times that the policy search tries.", metavar="N")]
 ModeOption = Annotated[
     Mode, typer.Option("--mode", help="offline: all requests arrive at 0; online: at their timestamps.")
 ]
 OutDir = Annotated[Path, typer.Option("--out", help="Folder for the files that are written.", metavar="DIR")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no report.")]
+
+
+def cluster_of(
+    gpus: int,
+    gpus_per_server: int | None,
+    pcie_bandwidth: float = 16.0,
+    switch_overhead: float = 2.0,
+    gpu_memory: float = 80.0,
+    residency: Residency = Residency.EXCLUSIVE,
+) -> "Cluster":
+    """Return the cluster that options describe."""
+    from gsched.cluster import Cluster
+
+    try:
+        return Cluster(gpus, gpus_per_server, gpu_memory, pcie_bandwidth, switch_overhead, residency.value)
+    except ValueError as error:
+        raise InputError.one("options", "", str(error), "correct the option") from None
+
+
+def settings_of(texts: Iterable[str] | None, **named: Any) -> dict[str, Any]:
+    """Return the options of a policy that `--set` and options of the same name tell."""
+    settings: dict[str, Any] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise InputError.one("", f"--set {text}", "is not of the form NAME=VALUE", "such as --set patience=3")
+        settings[name.strip().replace("-", "_")] = value
+    for name, value in named.items():
+        if value is not None and settings.setdefault(name, value) != value:
+            raise InputError.one("options", "", f"--{name} and --set say different things of {name}", "keep one")
+    return settings

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gsched.checker import Report
     from gsched.cluster import Cluster
     from gsched.log import Log
-    from gsched.workload import Workload
+    from gsched.workload import Mode, Workload
 
 
 class Truth(StrEnum):
@@ -33,10 +33,19 @@ def simulate(
     gpus_per_server: options.GpusPerServer = None,
     pcie_bandwidth: options.Bandwidth = 16.0,
     switch_overhead: options.Overhead = 2.0,
+    gpu_memory: options.GpuMemory = 80.0,
+    residency: options.ResidencyOption = options.Residency.EXCLUSIVE,
+    settings: options.Settings = None,
+    objective: options.Objective = None,
+    budget: options.Budget = None,
+    trials: options.Trials = None,
     log_format: Annotated[
         options.LogFormat, typer.Option(help="auto: JSON, for 100,000 nodes or more Parquet.")
     ] = options.LogFormat.AUTO,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Check the schedule against every rule.")] = True,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print why each model stands where it does (policy static).")
+    ] = False,
     out_dir: options.OutDir = Path(),
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -56,18 +65,25 @@ def simulate(
     from gsched.checker import check as check_log
     from gsched.files import require_folder
     from gsched.load import load_workload
+    from gsched.policies import find_policy
     from gsched.simulator import simulate as run
 
     if simulate is Truth.TRUE:
         raise InputError.one("--simulate true", "", "running models for real is not there yet", "use --simulate false")
     require_folder(out_dir)
-    cluster = cluster_of(gpus, gpus_per_server, pcie_bandwidth, switch_overhead)
+    cluster = options.cluster_of(gpus, gpus_per_server, pcie_bandwidth, switch_overhead, gpu_memory, residency)
+    given = options.settings_of(settings, objective=objective, budget=budget, trials=trials)
+    chosen = find_policy(policy, given)
+    if explain and chosen.place is None:
+        raise InputError.one(
+            "", f"policy {chosen.name}", "places no models that --explain could explain", "leave it out"
+        )
     warnings: list[Problem] = []
     with stages(quiet=quiet) as progress:
         progress.stage("Reading the workload")
         workload = load_workload(config, requests, warnings=warnings)
         progress.stage(f"Simulating {workload.node_count:,} nodes")
-        log = run(workload, cluster, policy, mode.value, progress=progress.advance)
+        log = run(workload, cluster, chosen, mode.value, progress=progress.advance, planning=progress.share)
         report = None
         if check:
             progress.stage("Checking the schedule")
@@ -75,21 +91,13 @@ def simulate(
         progress.stage("Writing the log")
         path = _write(log, workload, out_dir, log_format)
     print_problems(warnings)
+    if explain and not json:
+        _print_explanation(log, workload, cluster, mode.value)
     if json:
         _print_json(log, report, path)
     elif not quiet:
         _print_report(log, workload, report, path, verbose=verbose)
     return 1 if report and not report.valid else 0
-
-
-def cluster_of(gpus: int, gpus_per_server: int | None, pcie_bandwidth: float, switch_overhead: float) -> "Cluster":
-    """Return the cluster that options describe."""
-    from gsched.cluster import Cluster
-
-    try:
-        return Cluster(gpus, gpus_per_server, pcie_bandwidth=pcie_bandwidth, switch_overhead=switch_overhead)
-    except ValueError as error:
-        raise InputError.one("options", "", str(error), "correct the option") from None
 
 
 def _write(log: "Log", workload: "Workload", directory: Path, log_format: options.LogFormat) -> Path:
@@ -116,6 +124,20 @@ def _print_json(log: "Log", report: "Report | None", path: Path) -> None:
     if report:
         found["check"] = {"valid": report.valid, "violations": [violation.message for violation in report.violations]}
     typer.echo(json.dumps(found, indent=2))
+
+
+def _print_explanation(log: "Log", workload: "Workload", cluster: "Cluster", mode: "Mode") -> None:
+    """Print why each model stands where it does."""
+    from gsched.errors import one_line
+    from gsched.placement import explain_lines
+    from gsched.simulator import known_before
+
+    position = {model: i for i, model in enumerate(workload.config.models)}
+    placement = [(position[part["model"]], part["gpu_ids"][0]) for part in log.extra.get("placement", ())]
+    console = out()
+    for line in explain_lines(known_before(workload, mode), cluster, mode, placement):
+        console.print(one_line(line), markup=False)
+    console.print()
 
 
 def _print_report(log: "Log", workload: "Workload", report: "Report | None", path: Path, *, verbose: bool) -> None:

@@ -7,7 +7,6 @@ import typer
 
 from gsched.cli import options
 from gsched.cli.console import counted, print_problems
-from gsched.cli.simulate import cluster_of
 from gsched.errors import InputError, Problem
 
 
@@ -62,7 +61,7 @@ def _read(
         found, used = workload.config, workload.used_models
         counts = {"requests": workload.request_count, "nodes": workload.node_count}
     if gpus is not None:
-        require_fit(used, cluster_of(gpus, gpus_per_server, pcie_bandwidth=16.0, switch_overhead=2.0))
+        require_fit(used, options.cluster_of(gpus, gpus_per_server))
     return {"models": len(found.models), "workflows": len(found.workflows), **counts}
 
 
