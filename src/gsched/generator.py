@@ -16,6 +16,7 @@ import numpy as np
 from gsched import __version__
 from gsched.arrivals import LAST, YEARS, Process, Profile, draw_arrivals
 from gsched.errors import InputError, Problems
+from gsched.urgency import Deadlines, Tiers, check_tiers, deadlines_of, tier_figures
 from gsched.workload import Config, Floats, Ints, Longs, Model, Node, Workflow, Workload
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def generate(
     burstiness: float = 1.0,
     profile: Profile | None = None,
     weights: Mapping[str, float] | None = None,
+    tiers: Tiers | None = None,
+    deadlines: Deadlines | None = None,
 ) -> Workload:
     """Draw a workload: the same arguments always give the same one.
 
@@ -67,6 +70,9 @@ def generate(
         burstiness: coefficient of variation of the gaps between `gamma` arrivals.
         profile: pairs of a minute and the relative rate from then on; see `gsched.arrivals.draw_arrivals`.
         weights: relative frequency of workflows by id, in place of their `weight` in the config.
+        tiers: relative frequency of tiers; without them, all requests are of tier 1.
+        deadlines: deadlines by tier: `30s`, `2x` the request's critical path, their sum `10s+2x`, or `none`, as of the
+            tiers that are left out.
 
     Returns:
         A workload with the `details` columns `input_data`, `node_configs` and `metadata`, and arrivals in ascending
@@ -78,14 +84,27 @@ def generate(
     _check_numbers(requests, duration, seed)
     first = _nanoseconds(start, duration)
     share = _shares(config, weights)
+    tiers = {1: 1.0} if tiers is None else dict(sorted(tiers.items()))
+    check_tiers(tiers)
     _check_nodes(config, share)
     minutes = draw_arrivals(requests, duration, _stream(seed, "arrivals"), arrivals, burstiness, profile)
     timestamp = first + np.rint(minutes * 60e6).astype(np.int64) * 1000
-    workflow = _draw_workflows(share, requests, _stream(seed, "workflows"))
-    duration_of, details = _draw_nodes(config, workflow, seed)
+    workflow = _draw(share, requests, _stream(seed, "workflows"))
+    duration_of, details, critical_path = _draw_nodes(config, workflow, seed)
+    tier = np.array(list(tiers), np.int32)[_draw(tiers, requests, _stream(seed, "tiers"))]
+    deadline = deadlines_of(deadlines or {}, tiers, tier, critical_path)
     width = max(4, len(str(requests - 1)))
     request_ids = _texts(["req_", _numbers(np.arange(requests), width)], requests).to_pylist()
-    return Workload(config, request_ids, workflow, timestamp, duration_of, details)
+    return Workload(
+        config,
+        request_ids,
+        workflow,
+        timestamp,
+        duration_of,
+        details,
+        deadline=deadline if np.isfinite(deadline).any() else None,
+        tier=tier if (tier != 1).any() else None,
+    )
 
 
 def _stream(seed: int, *names: str) -> np.random.Generator:
@@ -177,29 +196,32 @@ def _values(model: Model, option: str) -> Sequence[Any]:
     return values if isinstance(values, list | tuple) else (values,)
 
 
-def _draw_workflows(share: Mapping[str, float], requests: int, rng: np.random.Generator) -> Ints:
+def _draw(share: Mapping[Any, float], requests: int, rng: np.random.Generator) -> Ints:
+    """Return positions in `share`, each as often as it says."""
     weights = np.array(list(share.values())) / max(share.values())  # scaled first, as huge ones overflow in the sum
     return rng.choice(len(weights), requests, p=weights / weights.sum()).astype(np.int32)
 
 
-def _draw_nodes(config: Config, workflow: Ints, seed: int) -> tuple[Floats, "dict[str, pa.Array]"]:
-    """Return the execution times of all nodes and the `details` columns, drawn workflow by workflow."""
+def _draw_nodes(config: Config, workflow: Ints, seed: int) -> tuple[Floats, "dict[str, pa.Array]", Floats]:
+    """Return the execution times of all nodes, the `details` columns and the critical paths of the requests."""
     import pyarrow as pa
 
     flows = tuple(config.workflows.values())
     first = np.concatenate([[0], np.cumsum(np.array([len(flow.nodes) for flow in flows])[workflow])])
-    times = np.empty(first[-1])
+    times, critical_path = np.empty(first[-1]), np.empty(len(workflow))
     rows = [np.flatnonzero(workflow == position) for position in range(len(flows))]
     columns: dict[str, list[pa.Array]] = {"input_data": [], "node_configs": [], "metadata": []}
     for flow, members in zip(flows, rows, strict=True):
         drawn = [_draw_times(config.models[node.model], len(members), seed, flow, node) for node in flow.nodes]
         for position, column in enumerate(drawn):
             times[first[members] + position] = column
+        critical_path[members] = _critical_path(flow, drawn)
         columns["input_data"].append(_texts(_input_data(flow, members), len(members)))
         columns["node_configs"].append(_texts(_node_configs(config, flow, len(members), seed), len(members)))
-        columns["metadata"].append(_texts(_metadata(config, flow, drawn), len(members)))
+        metadata = _metadata(config, flow, drawn, critical_path[members])
+        columns["metadata"].append(_texts(metadata, len(members)))
     place = pa.array(np.argsort(np.concatenate(rows)))
-    return times, {name: pa.concat_arrays(parts).take(place) for name, parts in columns.items()}
+    return times, {name: pa.concat_arrays(parts).take(place) for name, parts in columns.items()}, critical_path
 
 
 def _draw_times(model: Model, count: int, seed: int, workflow: Workflow, node: Node) -> Floats:
@@ -240,15 +262,21 @@ def _node_configs(config: Config, workflow: Workflow, count: int, seed: int) -> 
     return _object(configs)
 
 
-def _metadata(config: Config, workflow: Workflow, times: Sequence[Floats]) -> "Parts":
-    """Return the base models in the order of their first use, and the request's time without waiting or switching."""
-    models = [config.models[workflow.nodes[node].model] for node in workflow.order]
-    bases = list(dict.fromkeys(model.base_model or model.id for model in models))
+def _critical_path(workflow: Workflow, times: Sequence[Floats]) -> Floats:
+    """Return how long requests take without waiting or switching, given the times of each node."""
     ends: dict[int, Floats] = {}
     for node in workflow.order:
         begin = np.max([ends[parent] for parent in workflow.parents[node]], axis=0, initial=0.0)
         ends[node] = begin + times[node]
-    totals = {"total_estimated_time": np.sum(times, axis=0), "critical_path_time": np.max([*ends.values()], axis=0)}
+    longest: Floats = np.max([*ends.values()], axis=0)
+    return longest
+
+
+def _metadata(config: Config, workflow: Workflow, times: Sequence[Floats], critical_path: Floats) -> "Parts":
+    """Return the base models in the order of their first use, and the request's time without waiting or switching."""
+    models = [config.models[workflow.nodes[node].model] for node in workflow.order]
+    bases = list(dict.fromkeys(model.base_model or model.id for model in models))
+    totals = {"total_estimated_time": np.sum(times, axis=0), "critical_path_time": critical_path}
     columns = {name: [_numbers(np.round(seconds, 9))] for name, seconds in totals.items()}
     return _object({"base_models_used": [json.dumps(bases)], **columns})
 
@@ -289,8 +317,9 @@ def statistics(workload: Workload, arguments: Mapping[str, Any]) -> dict[str, An
 
     Returns:
         Totals, requested and realised duration (minutes) and rate (requests a minute; None for fewer than two different
-        timestamps), requests by workflow, GPU-hours by model and by type of model, executions by base model, and under
-        `generation` the arguments, first and last timestamp and the version of gsched.
+        timestamps), requests by workflow and, where they have tiers or deadlines, by tier, GPU-hours by model and by
+        type of model, executions by base model, and under `generation` the arguments, first and last timestamp and the
+        version of gsched.
     """
     first, last = int(workload.timestamp.min()), int(workload.timestamp.max())
     requests, duration, realised = workload.request_count, float(arguments["duration"]), (last - first) / 60e9
@@ -306,6 +335,7 @@ def statistics(workload: Workload, arguments: Mapping[str, Any]) -> dict[str, An
             flow.id: {"requests": count, "percent": round(100 * count / requests, 2)}
             for flow, count in zip(workload.workflows, counts, strict=True)
         },
+        **tier_figures(workload),
         **_usage(workload),
         "generation": {
             "gsched_version": __version__,

@@ -67,6 +67,16 @@ def generate(
     weights: Annotated[
         str | None, typer.Option(help="Relative frequency of workflows.", metavar="WORKFLOW=WEIGHT,…")
     ] = None,
+    tiers: Annotated[
+        str | None, typer.Option(help="Shares of tiers, of which 1 is the most important.", metavar="TIER=SHARE,…")
+    ] = None,
+    deadlines: Annotated[
+        str | None,
+        typer.Option(
+            help="Deadlines, for all or by tier: 30s, 2x the request's critical path, 10s+2x or none.",
+            metavar="TIER=DEADLINE,…",
+        ),
+    ] = None,
     out_dir: options.OutDir = Path(),
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -81,7 +91,9 @@ def generate(
     from gsched.generator import generate as draw
     from gsched.generator import parse_weights, statistics
     from gsched.load import load_config, save_requests
+    from gsched.urgency import parse_deadlines, parse_tiers
 
+    shares = None if tiers is None else parse_tiers(tiers)
     arguments: dict[str, Any] = {
         "requests": num_requests,
         "duration": duration,
@@ -91,6 +103,8 @@ def generate(
         "burstiness": burstiness,
         "profile": None if profile is None else parse_profile(profile),
         "weights": None if weights is None else parse_weights(weights),
+        "tiers": shares,
+        "deadlines": None if deadlines is None else parse_deadlines(deadlines, shares or (1,)),
     }
     if output_prefix.endswith("/") or not Path(output_prefix).name:
         message = f"{output_prefix!r} is no beginning of a file's name"
@@ -137,17 +151,29 @@ def _print_report(figures: dict[str, Any], paths: list[Path]) -> None:
     realised = figures["realised_rate_per_minute"]
     rates = [
         ("requested", figures["requested_duration_minutes"], figures["requested_rate_per_minute"]),
-        ("realised", figures["realised_duration_minutes"], "-" if realised is None else realised),
+        ("realised", figures["realised_duration_minutes"], _or_dash(realised)),
     ]
     flows = [(name, flow["requests"], f"{flow['percent']:.1f}%") for name, flow in figures["workflows"].items()]
+    tiers = [
+        (
+            name,
+            tier["requests"],
+            f"{tier['percent']:.1f}%",
+            tier["with_deadline"],
+            _or_dash(tier["median_deadline_seconds"]),
+        )
+        for name, tier in figures.get("tiers", {}).items()
+    ]
     for header, rows in (
         (("arrivals", "minutes", "requests/minute"), rates),
         (("workflow", "requests", "share"), flows),
+        (("tier", "requests", "share", "with deadline", "median (s)"), tiers),
         (("model", "GPU-hours"), [*hours["by_model"].items(), ("all", hours["total"])]),
         (("model type", "GPU-hours"), hours["by_model_type"].items()),
         (("base model", "executions"), figures["base_model_usage"].items()),
     ):
-        console.print(_table(header, rows), "")
+        if rows:
+            console.print(_table(header, rows), "")
     console.print("Written: " + ", ".join(map(str, paths)), markup=False)
 
 
@@ -167,3 +193,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> "Table":
 def _figure(cell: float | str) -> str:
     """Return a cell's text: whole numbers whole, others to two decimals."""
     return f"{cell:,.2f}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else cell
+
+
+def _or_dash(cell: float | None) -> float | str:
+    return "-" if cell is None else cell
