@@ -49,6 +49,7 @@ class Requests(NamedTuple):
     arrival: Any  # (requests) seconds
     due: Any  # (requests) when it should be done, in seconds; empty where no request has a deadline
     tier: Any  # (requests) 1 is the most important; empty where all are of tier 1
+    gang: Any  # (requests) where the latest of its nodes started, NONE before the first
 
 
 class Models(NamedTuple):
@@ -192,6 +193,7 @@ def _new_requests(workload: Workload, mode: Mode) -> Requests:
         workload.arrival(mode),
         none if due is None else workload.due(mode),
         none.astype(np.int32) if tier is None else tier.copy(),
+        np.full(workload.request_count, NONE, np.int32),
     )
 
 
