@@ -222,7 +222,7 @@ def test_validate_counts(capsys: pytest.CaptureFixture[str]) -> None:
 def test_validate_as_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("validate", *GIVEN, "--json") == 0
     counts = {"models": 7, "workflows": 3, "requests": 300, "nodes": 1009}
-    assert json.loads(capsys.readouterr().out) == {"valid": True, **counts, "problems": []}
+    assert json.loads(capsys.readouterr().out) == {"valid": True, **counts, "tiers": {}, "problems": []}
     (here / "config.json").write_text('{"models": {}}')
     assert run("validate", "--config", "config.json", "--json") == 2
     found = json.loads(capsys.readouterr().out)

@@ -307,6 +307,7 @@ def test_statistics_by_hand():
         "requested_rate_per_minute": 0.6,
         "realised_rate_per_minute": 0.5,
         "workflows": {"illustrate": {"requests": 2, "percent": 66.67}, "debate": {"requests": 1, "percent": 33.33}},
+        "tiers": {},
         "estimated_gpu_hours": {
             "total": 0.135,
             "by_model": {"llm": 0.025, "big": 0.1, "painter": 0.01},

@@ -317,7 +317,7 @@ def statistics(workload: Workload, arguments: Mapping[str, Any]) -> dict[str, An
 
     Returns:
         Totals, requested and realised duration (minutes) and rate (requests a minute; None for fewer than two different
-        timestamps), requests by workflow and, where they have tiers or deadlines, by tier, GPU-hours by model and by
+        timestamps), requests by workflow and, where any has a tier or deadline, by tier, GPU-hours by model and by
         type of model, executions by base model, and under `generation` the arguments, first and last timestamp and the
         version of gsched.
     """
@@ -335,7 +335,7 @@ def statistics(workload: Workload, arguments: Mapping[str, Any]) -> dict[str, An
             flow.id: {"requests": count, "percent": round(100 * count / requests, 2)}
             for flow, count in zip(workload.workflows, counts, strict=True)
         },
-        **tier_figures(workload),
+        "tiers": tier_figures(workload),
         **_usage(workload),
         "generation": {
             "gsched_version": __version__,

@@ -125,4 +125,4 @@ def tier_figures(workload: Workload) -> dict[str, Any]:
             "with_deadline": len(given),
             "median_deadline_seconds": round(float(np.median(given)), 9) if len(given) else None,
         }
-    return {"tiers": tiers}
+    return tiers

@@ -162,7 +162,7 @@ def _print_report(figures: dict[str, Any], paths: list[Path]) -> None:
             tier["with_deadline"],
             _or_dash(tier["median_deadline_seconds"]),
         )
-        for name, tier in figures.get("tiers", {}).items()
+        for name, tier in figures["tiers"].items()
     ]
     for header, rows in (
         (("arrivals", "minutes", "requests/minute"), rates),

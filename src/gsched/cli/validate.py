@@ -1,7 +1,7 @@
 """gsched validate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,45 +30,57 @@ def validate(
         raise InputError.one("options", "", "--gpus-per-server says nothing without --gpus", "give both")
     problems: list[Problem] = []
     size: dict[str, int] = {}
+    tiers: dict[str, Any] = {}
     try:
-        size = _read(config, requests, problems, gpus, gpus_per_server)
+        size, tiers = _read(config, requests, problems, gpus, gpus_per_server)
     except InputError as error:
         problems.extend(error.problems)
     if json:
-        _print_json(size, problems)
+        _print_json(size, tiers, problems)
     else:
         print_problems(problems)
         if size and not quiet:
             counts = ", ".join(counted(count, name.removesuffix("s")) for name, count in size.items())
             typer.echo(f"{counts}: {counted(len(problems), 'warning') if problems else 'no problems'}")
+            for tier, figures in tiers.items():
+                typer.echo(f"tier {tier}: {_described(figures)}")
     return 0 if size else 2
 
 
 def _read(
     config: Path, requests: Path | None, warnings: list[Problem], gpus: int | None, gpus_per_server: int | None
-) -> dict[str, int]:
-    """Return how many of each there are, after checking everything that is asked for."""
+) -> tuple[dict[str, int], dict[str, Any]]:
+    """Return how many of each there are, and the requests of each tier, after checking everything that is asked for."""
     from gsched.load import load_config, load_workload
     from gsched.simulator import require_fit
+    from gsched.urgency import tier_figures
 
     if requests is None:
         found = load_config(config, warnings)
         names = {node.model for flow in found.workflows.values() for node in flow.nodes}
         used = tuple(model for model in found.models.values() if model.id in names)
-        counts = {}
+        counts, tiers = {}, {}
     else:
         workload = load_workload(config, requests, warnings=warnings)
         found, used = workload.config, workload.used_models
         counts = {"requests": workload.request_count, "nodes": workload.node_count}
+        tiers = tier_figures(workload)
     if gpus is not None:
         require_fit(used, options.cluster_of(gpus, gpus_per_server))
-    return {"models": len(found.models), "workflows": len(found.workflows), **counts}
+    return {"models": len(found.models), "workflows": len(found.workflows), **counts}, tiers
 
 
-def _print_json(size: dict[str, int], problems: list[Problem]) -> None:
+def _described(figures: dict[str, Any]) -> str:
+    """Return what there is to say about the requests of a tier."""
+    share = f"{counted(figures['requests'], 'request')} ({figures['percent']:g}%)"
+    text = f"{share}, {figures['with_deadline']:,} with a deadline"
+    median = figures["median_deadline_seconds"]
+    return text if median is None else f"{text} (median {median:g} s)"
+
+
+def _print_json(size: dict[str, int], tiers: dict[str, Any], problems: list[Problem]) -> None:
     import json
     from dataclasses import asdict
 
-    typer.echo(
-        json.dumps({"valid": bool(size), **size, "problems": [asdict(problem) for problem in problems]}, indent=2)
-    )
+    listed = [asdict(problem) for problem in problems]
+    typer.echo(json.dumps({"valid": bool(size), **size, "tiers": tiers, "problems": listed}, indent=2))
