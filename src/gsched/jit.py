@@ -22,6 +22,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 # Kernels take views of arrays only, never allocate, and never outlive a call, so numba need not count references.
 # Counting them costs more than the work itself, because a state is a tuple of some forty arrays.
 _OPTIONS = {"_nrt": False}
+# Only compiled code calls a compiled kernel, so that it needs no way in for Python or C, which takes long to build.
+_INNER = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 _kernels: list[Callable[..., Any]] = []
 
@@ -81,7 +83,7 @@ def _register_kernels(count: int) -> None:
         if function is lowest_bit:
             overload(lowest_bit, strict=False)(_lowest_bit_compiled)
         else:
-            register_jitable(forceinline=True, **_OPTIONS)(function)
+            register_jitable(**_OPTIONS, **_INNER)(function)
 
 
 def _lowest_bit_compiled(word: Any) -> Callable[[int], int]:  # noqa: ARG001 (numba passes the type)
