@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from gsched.bounds import Bound, Bounds, lower_bounds
     from gsched.checker import Report, Violation, check
     from gsched.cluster import Cluster
+    from gsched.comparison import Outcome, compare
     from gsched.errors import InputError, PolicyError, Problem
     from gsched.generator import generate
     from gsched.load import load_config, load_workload, save_config, save_requests
@@ -31,6 +32,7 @@ __all__ = [
     "Log",
     "Model",
     "Node",
+    "Outcome",
     "Policy",
     "PolicyError",
     "Problem",
@@ -40,6 +42,7 @@ __all__ = [
     "Workflow",
     "Workload",
     "check",
+    "compare",
     "generate",
     "load_config",
     "load_workload",
@@ -55,6 +58,7 @@ _HOMES = {
     "bounds": ("Bound", "Bounds", "lower_bounds"),
     "checker": ("Report", "Violation", "check"),
     "cluster": ("Cluster",),
+    "comparison": ("Outcome", "compare"),
     "errors": ("InputError", "PolicyError", "Problem"),
     "generator": ("generate",),
     "load": ("load_config", "load_workload", "save_config", "save_requests"),

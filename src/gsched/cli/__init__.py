@@ -12,6 +12,7 @@ import typer
 
 from gsched import __version__
 from gsched.cli.check import check
+from gsched.cli.compare import compare
 from gsched.cli.demo import demo
 from gsched.cli.generate import generate
 from gsched.cli.simulate import simulate
@@ -26,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for command in (demo, generate, validate, simulate, check):
+for command in (demo, generate, validate, simulate, check, compare):
     app.command()(command)
 
 

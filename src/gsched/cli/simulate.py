@@ -89,7 +89,7 @@ def simulate(
             progress.stage("Checking the schedule")
             report = check_log(log, workload, cluster)
         progress.stage("Writing the log")
-        path = _write(log, workload, out_dir, log_format)
+        path = write_run(log, workload, out_dir, log_format)
     print_problems(warnings)
     if explain and not json:
         _print_explanation(log, workload, cluster, mode.value)
@@ -100,7 +100,7 @@ def simulate(
     return 1 if report and not report.valid else 0
 
 
-def _write(log: "Log", workload: "Workload", directory: Path, log_format: options.LogFormat) -> Path:
+def write_run(log: "Log", workload: "Workload", directory: Path, log_format: options.LogFormat) -> Path:
     """Write the execution log and the text log; return the former's path."""
     from gsched.files import whole_file
     from gsched.log_files import PARQUET_FROM, write_log

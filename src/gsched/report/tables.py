@@ -1,0 +1,100 @@
+"""Tables for the terminal; plain text when piped."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from gsched.comparison import Outcome
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+WIDTH = 100  # that tables keep within
+
+
+class _Column(NamedTuple):
+    """A column: title, figure, decimals (None: few enough for its largest value), unit, and what is better, -1 or 1."""
+
+    title: str
+    figure: str
+    digits: int | None = None
+    unit: str = ""
+    better: int = -1
+
+
+_COLUMNS = (
+    _Column("makespan", "makespan"),
+    _Column("gap", "gap_percent", 1, "%"),
+    _Column("mean", "average_request_time"),
+    _Column("p50", "median_request_time"),
+    _Column("p99", "p99_request_time"),
+    _Column("switches", "total_model_switches", 0),
+    _Column("ovhd", "switch_overhead_percent", 0, "%"),
+    _Column("util", "average_utilization", 0, "%", 0),  # loading counts as use, so more is not always better
+)
+_DEADLINES = (_Column("SLO", "slo_attainment_percent", 1, "%", 1), _Column("good/s", "goodput", 3, "", 1))
+_WALL = _Column("wall", "wall_seconds")
+
+
+def comparison_table(outcomes: Sequence[Outcome], *, wall: bool = True) -> "Table":
+    """Return a table with a line for each policy that ran and, in bold, the best valid value of each column.
+
+    Args:
+        outcomes: of several policies on one workload.
+        wall: whether to show how long each took.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    ran = [outcome for outcome in outcomes if not outcome.problem]
+    deadlines = any("goodput" in outcome.summary for outcome in ran)
+    columns = (*_COLUMNS, *(_DEADLINES if deadlines else ()), *((_WALL,) if wall else ()))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("policy", no_wrap=True)
+    for column in columns:
+        table.add_column(column.title, justify="right", no_wrap=True)
+    table.add_column("valid", justify="right", no_wrap=True)
+    cells = [_cells(column, ran) for column in columns]
+    for row, outcome in enumerate(ran):
+        figures = [Text(text, "bold" if best else "") for text, best in (column[row] for column in cells)]
+        verdict = Text("yes") if outcome.valid else Text("NO", "bold red")
+        table.add_row(Text(outcome.policy), *figures, verdict)
+    return table
+
+
+def _cells(column: _Column, outcomes: Sequence[Outcome]) -> list[tuple[str, bool]]:
+    """Return for each outcome the text of its cell and whether it is the best of several valid ones."""
+    values = [_value(column, outcome) for outcome in outcomes]
+    digits = _digits(values) if column.digits is None else column.digits
+    texts = ["-" if value is None else f"{value:,.{digits}f}{column.unit}" for value in values]
+    ranked = [
+        (value * column.better, text)
+        for value, text, outcome in zip(values, texts, outcomes, strict=True)
+        if value is not None and outcome.valid and column.better
+    ]
+    best = max(ranked)[1] if len(ranked) > 1 else None
+    return [(text, text == best and outcome.valid) for text, outcome in zip(texts, outcomes, strict=True)]
+
+
+def _value(column: _Column, outcome: Outcome) -> float | None:
+    return outcome.seconds if column.figure == "wall_seconds" else outcome.summary.get(column.figure)
+
+
+def _digits(values: Sequence[float | None]) -> int:
+    """Return how many decimals times need to be told apart in few characters."""
+    largest = max((value for value in values if value is not None), default=0.0)
+    return 0 if largest >= 1000 else 1 if largest >= 10 else 2
+
+
+def comparison_notes(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Yield what the table does not say: what was placed before time 0, which rules are broken, who could not run."""
+    for outcome in outcomes:
+        if (deployment := outcome.summary.get("deployment_time_seconds")) is not None:
+            bound = outcome.summary["lower_bound"]
+            placed = f"its models are in place before time 0 (loading them takes {deployment:,.0f} s, not counted)"
+            yield f"{outcome.policy}: {placed}, so its bound is {bound:,.0f} s"
+        for violation in outcome.violations:
+            yield f"{outcome.policy}: NOT valid, {violation}"
+        if outcome.problem:
+            yield f"{outcome.policy} did not run: {outcome.problem}"
