@@ -62,3 +62,6 @@ _WORKFLOWS = (
 )
 
 CONFIG = Config({model.id: model for model in _MODELS}, {flow.id: flow for flow in _WORKFLOWS})
+
+TIERS = {1: 1.0, 2: 2.0, 3: 1.0}
+DEADLINES = {1: "20s+2x", 2: "60s+3x"}

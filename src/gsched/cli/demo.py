@@ -2,23 +2,28 @@
 
 import shutil
 import sys
-from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gsched.cli import options
-from gsched.cli.console import out, stages
+from gsched.cli.console import counted, out, stages
 
 if TYPE_CHECKING:
-    from gsched.checker import Report
-    from gsched.cluster import Cluster
+    from gsched.comparison import Outcome
     from gsched.log import Log
+    from gsched.policies import Policy
     from gsched.workload import Mode, Workload
 
-_GPUS = (8, 12, 16, 24)
+_GPUS, _SERVER = 16, 8
 _REQUESTS, _MINUTES = 400, 20
+_TITLES: "dict[Mode, str]" = {
+    "offline": "Offline[/bold]: all requests are there at time 0, as in a batch",
+    "online": f"Online[/bold]: requests arrive over {_MINUTES} minutes, and policies cannot see the future",
+}
+_HIDDEN: "dict[Mode, tuple[str, ...]]" = {"offline": ("SLO", "good/s", "wall"), "online": ("wall",)}
 
 
 def demo(
@@ -28,68 +33,97 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the workload.", min=0)] = 1,
     quiet: options.Quiet = False,
 ) -> int:
-    """Show the main job on a built-in workload: generate, simulate, check, compare, with the gap to a proven bound.
+    """Compare all policies on a built-in workload, with the gap to a proven bound; every schedule is checked.
 
     Takes a few seconds and writes everything it made into DIR.
 
     Example: gsched demo
     """
-    from gsched.checker import check
     from gsched.cluster import Cluster
-    from gsched.demo import CONFIG
+    from gsched.comparison import attempt
+    from gsched.demo import CONFIG, DEADLINES, TIERS
     from gsched.generator import generate
     from gsched.load import save_config, save_requests
     from gsched.log_files import write_log
-    from gsched.policies import BUILT_IN
-    from gsched.simulator import simulate
 
-    runs = []
-    modes: tuple[Mode, ...] = ("offline", "online")
+    cluster = Cluster(_GPUS, _SERVER)
+    outcomes: dict[Mode, list[Outcome]] = {}
     with stages(quiet=quiet) as progress:
         progress.stage("Generating a workload")
-        workload = generate(CONFIG, _REQUESTS, _MINUTES, seed=seed)
+        workload = generate(CONFIG, _REQUESTS, _MINUTES, seed=seed, tiers=TIERS, deadlines=DEADLINES)
         save_config(CONFIG, out_dir / "config.json")
         save_requests(workload, out_dir / "requests.yaml")
-        for policy, mode, gpus in ((p, m, g) for p in BUILT_IN for m in modes for g in _GPUS):
-            progress.stage(f"Simulating {policy}, {mode}, on {gpus} GPUs")
-            cluster = Cluster(gpus, gpus_per_server=8)
-            log = simulate(workload, cluster, policy, mode)
-            write_log(log, out_dir / f"{policy}_{mode}_{gpus}gpus.json")
-            runs.append((log, cluster, check(log, workload, cluster)))
+        for mode in _TITLES:
+            outcomes[mode] = []
+            for policy in _policies(mode):
+
+                def keep(log: "Log", name: str = f"{policy.name}_{mode}.json") -> None:
+                    write_log(log, out_dir / name)
+
+                progress.stage(f"{policy.name}, {mode}")
+                found = attempt(workload, cluster, policy, mode, planning=progress.share, keep=keep)
+                outcomes[mode].append(found)
     if not quiet:
-        _print(workload, runs, out_dir)
-    return 0 if all(report.valid for _, _, report in runs) else 1
+        _print(workload, outcomes, out_dir)
+    return 0 if all(outcome.valid for runs in outcomes.values() for outcome in runs) else 1
 
 
-def _print(workload: "Workload", runs: "list[tuple[Log, Cluster, Report]]", directory: Path) -> None:
+def _policies(mode: "Mode") -> "Iterable[Policy]":
+    """Yield the policies to show, of which search tries so few things that nobody has to wait."""
+    from gsched.comparison import working
+    from gsched.policies import find_policy
+
+    return (find_policy("search", {"trials": 20}) if p.name == "search" else p for p in working(mode))
+
+
+def _print(workload: "Workload", outcomes: "dict[Mode, list[Outcome]]", directory: Path) -> None:
+    from gsched.report.tables import WIDTH, comparison_notes, comparison_table
+
     console = out()
-    arriving = f"arriving over {_MINUTES} minutes"
-    console.print(f"\n[bold]1. A workload[/bold]: {workload.request_count} requests {arriving}")
+    console.width = max(console.width, WIDTH)
+    _print_workload(workload)
+    console.print(f"\n[bold]2. Policies on {_GPUS} GPUs in servers of {_SERVER}[/bold] (times in seconds)")
+    for mode, runs in outcomes.items():
+        console.print(f"\n[bold]{_TITLES[mode]}\n")
+        console.print(comparison_table(runs, without=_HIDDEN[mode]))
+        for note in comparison_notes(runs):
+            console.print(note, markup=False)
+    _print_verdict([outcome for runs in outcomes.values() for outcome in runs])
+    console.print(f"\n[bold]3. Your turn[/bold] (the files are in {directory}):\n")
+    given = f"--config {directory}/config.json --requests {directory}/requests.yaml"
+    program = _program()
+    for words in (f"compare {given} --gpus 12", f"check {directory}/baseline_online.json {given}", "--help"):
+        console.print(f"   {program} {words}", markup=False)
+    console.print()
+
+
+def _print_workload(workload: "Workload") -> None:
+    console = out()
+    arriving = f"{workload.node_count:,} nodes in all, arriving over {_MINUTES} minutes"
+    console.print(f"\n[bold]1. A workload[/bold]: {counted(workload.request_count, 'request')}, {arriving}")
     for i, flow in enumerate(workload.workflows):
         share = int((workload.workflow == i).sum())
         steps = ", ".join(f"{node.id} ({node.model})" for node in flow.nodes)
         console.print(f"   {share:4} × {flow.id}: {steps}")
     models = ", ".join(f"{model.id} {model.gpus_required}" for model in workload.models)
-    console.print(f"   {workload.node_count:,} nodes in all; GPUs per model: {models}")
-    console.print("\n[bold]2. Simulated, checked, compared[/bold] with what no schedule can beat (times in seconds):\n")
-    console.print(_table(runs), soft_wrap=False)
-    rules = len(runs[0][2].rules_checked)
-    if all(report.valid for _, _, report in runs):
-        console.print(
-            f"\n   All {len(runs)} schedules are valid: an independent checker verified {rules} rules on each."
+    console.print(f"   GPUs per model: {models}")
+
+
+def _print_verdict(outcomes: "Sequence[Outcome]") -> None:
+    console = out()
+    if all(outcome.valid for outcome in outcomes):
+        verdict = (
+            f"All {len(outcomes)} schedules are valid: a checker that shares no code with the simulator replayed them."
         )
     else:
-        console.print("\n   [bold red]Some schedules are NOT valid.[/bold red]")
-    binding = Counter(str(log.summary["lower_bound_name"]) for log, _, _ in runs)
-    names = ", ".join(f"{name} ({count} of {len(runs)} runs)" for name, count in binding.most_common())
-    console.print("   Bound: proven lower bound of the makespan. Gap: how far the schedule is above it, at most.")
-    console.print(f"   What sets the bound: {names}.", markup=False)
-    console.print(f"\n[bold]3. Your turn[/bold] (the files are in {directory}):\n")
-    given = f"--config {directory}/config.json --requests {directory}/requests.yaml"
-    program = _program()
-    console.print(f"   {program} simulate {given} --gpus 10", markup=False)
-    console.print(f"   {program} check {directory}/baseline_online_16gpus.json {given}", markup=False)
-    console.print(f"   {program} --help\n", markup=False)
+        verdict = "[bold red]Not all schedules are valid.[/bold red]"
+    console.print(f"\n{verdict}")
+    console.print(
+        "gap: how far the makespan is above a proven lower bound, at most. SLO: share of deadlines that were met."
+    )
+    console.print(
+        "ovhd: seconds of switching per second of makespan, over all GPUs. good/s: requests done in time a second."
+    )
 
 
 def _program() -> str:
@@ -98,31 +132,3 @@ def _program() -> str:
         return "gsched"
     path = Path(sys.executable).parent / "gsched"
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-def _table(runs: "list[tuple[Log, Cluster, Report]]") -> object:
-    from rich import box
-    from rich.table import Table
-
-    from gsched.metrics import gpu_use
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column("policy", no_wrap=True)
-    for name in ("GPUs", "makespan", "bound", "gap", "mean", "p99", "switches", "busy", "valid"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for log, cluster, report in runs:
-        s = log.summary
-        busy = [use.utilization_percent for use in gpu_use(log, s["gpus"])]
-        last = cluster.gpus == _GPUS[-1]
-        table.add_row(
-            {_GPUS[0]: str(s["policy"]), _GPUS[1]: f"  {s['mode']}"}.get(cluster.gpus, ""),
-            str(cluster.gpus),
-            *(f"{s[name]:,.0f}" for name in ("makespan", "lower_bound")),
-            f"{s['gap_percent']:.1f}%",
-            *(f"{s[name]:,.0f}" for name in ("average_request_time", "p99_request_time")),
-            f"{s['total_model_switches']:,}",
-            f"{sum(busy) / len(busy):.0f}%",
-            "yes" if report.valid else "NO",
-            end_section=last,
-        )
-    return table

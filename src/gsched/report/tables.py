@@ -1,6 +1,6 @@
 """Tables for the terminal; plain text when piped."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from gsched.comparison import Outcome
@@ -36,20 +36,20 @@ _DEADLINES = (_Column("SLO", "slo_attainment_percent", 1, "%", 1), _Column("good
 _WALL = _Column("wall", "wall_seconds")
 
 
-def comparison_table(outcomes: Sequence[Outcome], *, wall: bool = True) -> "Table":
+def comparison_table(outcomes: Sequence[Outcome], *, without: Collection[str] = ()) -> "Table":
     """Return a table with a line for each policy that ran and, in bold, the best valid value of each column.
 
     Args:
         outcomes: of several policies on one workload.
-        wall: whether to show how long each took.
+        without: titles of columns to leave out.
     """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     ran = [outcome for outcome in outcomes if not outcome.problem]
-    deadlines = any("goodput" in outcome.summary for outcome in ran)
-    columns = (*_COLUMNS, *(_DEADLINES if deadlines else ()), *((_WALL,) if wall else ()))
+    deadlines = _DEADLINES if any("goodput" in outcome.summary for outcome in ran) else ()
+    columns = [column for column in (*_COLUMNS, *deadlines, _WALL) if column.title not in without]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("policy", no_wrap=True)
     for column in columns:
