@@ -1,11 +1,12 @@
 """Hypothesis strategies: small valid problems, rich in ties, zeros and gangs that fit badly."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
 
-from gsched.cluster import Cluster
+from gsched.cluster import Cluster, Residency
 from gsched.workload import Config, Mode, Model, Node, Workflow, Workload
 
 MAX_GANG = 8
@@ -25,8 +26,11 @@ _timestamp_kinds = st.sampled_from(
 )
 
 
+RESIDENCIES: tuple[Residency, ...] = ("exclusive", "shared")
+
+
 class Case(NamedTuple):
-    """A problem to schedule: every model of the workload fits on the cluster."""
+    """A problem to schedule: every model of the workload fits on the cluster, and a share of it on a GPU."""
 
     workload: Workload
     cluster: Cluster
@@ -101,6 +105,20 @@ def _renamed(model: Model, model_id: str) -> Model:
 
 
 @st.composite
+def urgent(draw: st.DrawFn, workload: Workload) -> Workload:
+    """The workload with tiers, deadlines, both or neither; some requests have no deadline."""
+    count = workload.request_count
+    seconds = _quarters | st.just(np.inf) | st.floats(0, 1e4, allow_subnormal=False)
+    deadlines = st.lists(seconds, min_size=count, max_size=count).filter(lambda column: min(column) < np.inf)
+    tiers = st.lists(st.integers(1, 4), min_size=count, max_size=count).filter(lambda column: max(column) > 1)
+    return replace(
+        workload,
+        deadline=draw(st.none() | deadlines.map(lambda column: np.array(column, np.float64))),
+        tier=draw(st.none() | tiers.map(lambda column: np.array(column, np.int32))),
+    )
+
+
+@st.composite
 def workloads(draw: st.DrawFn, max_gang: int = MAX_GANG, min_requests: int = 1, max_requests: int = 10) -> Workload:
     """Workloads of a few requests, with tied and unordered timestamps and many equal durations."""
     config = draw(configs(max_gang))
@@ -110,18 +128,61 @@ def workloads(draw: st.DrawFn, max_gang: int = MAX_GANG, min_requests: int = 1, 
     nodes = sum(len(flows[w].nodes) for w in chosen)
     timestamps = draw(st.lists(draw(_timestamp_kinds), min_size=requests, max_size=requests))
     durations = draw(st.lists(draw(_duration_kinds), min_size=nodes, max_size=nodes))
-    return Workload(
+    workload = Workload(
         config,
         [f"req_{i}" for i in range(requests)],
         np.array(chosen, np.int32),
         np.array(timestamps, np.int64),
         np.array(durations, np.float64),
     )
+    return draw(st.just(workload) | urgent(workload)) if requests else workload
 
 
 @st.composite
-def cases(draw: st.DrawFn, max_requests: int = 10) -> Case:
+def cases(
+    draw: st.DrawFn,
+    max_requests: int = 10,
+    residencies: tuple[Residency, ...] = ("exclusive",),
+    modes: tuple[Mode, ...] = ("offline", "online"),
+) -> Case:
     """Workloads with a cluster on which every model fits, and a mode."""
     cluster = draw(clusters())
     workload = draw(workloads(min(MAX_GANG, cluster.gpus), max_requests=max_requests))
+    cluster = replace(cluster, residency=draw(st.sampled_from(residencies)), gpu_memory_gb=draw(_memory(workload)))
+    return Case(workload, cluster, draw(st.sampled_from(modes)))
+
+
+def _memory(workload: Workload) -> st.SearchStrategy[float]:
+    """Memory in which each model fits a GPU: just so, two or three at once, or all."""
+    shares = sorted((model.memory_gb / model.gpus_required for model in workload.models), reverse=True)
+    return st.sampled_from([max(sum(shares[:count]), 1e-3) for count in (1, 2, 3)] + [80.0 + sum(shares)])
+
+
+@st.composite
+def placements(draw: st.DrawFn, workload: Workload, cluster: Cluster) -> tuple[tuple[int, int], ...]:
+    """Pairs of a model and the first GPU of its gang, in any order, as far as they fit the GPUs' memory."""
+    server = cluster.server_size
+    sizes = [model.gpus_required for model in workload.models]
+    pairs = [
+        (model, gpu)
+        for model, size in enumerate(sizes)
+        for gpu in range(cluster.gpus - size + 1)
+        if (gpu % server + size <= server if size <= server else gpu % server == 0)
+    ]
+    taken, placed = [0.0] * cluster.gpus, []
+    for model, gpu in draw(st.lists(st.sampled_from(pairs), unique=True, max_size=12)):
+        share = workload.models[model].memory_gb / sizes[model]
+        gang = range(gpu, gpu + sizes[model])
+        if all(taken[g] + share <= cluster.gpu_memory_gb for g in gang):
+            placed.append((model, gpu))
+            for g in gang:
+                taken[g] += share
+    return tuple(placed)
+
+
+@st.composite
+def urgent_cases(draw: st.DrawFn, max_gang: int = MAX_GANG, max_requests: int = 10) -> Case:
+    """Like `cases`, with tiers and deadlines."""
+    cluster = draw(clusters())
+    workload = draw(workloads(min(max_gang, cluster.gpus), max_requests=max_requests).flatmap(urgent))
     return Case(workload, cluster, draw(st.sampled_from(["offline", "online"])))
