@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from reference import simulate_slowly
 from strategies import cases
 
-import gsched.checker.facts
+import gsched.checker.columns
 from gsched.checker import Report, check
 from gsched.log import Labels, Log
 from gsched.workload import Workload
@@ -36,7 +36,7 @@ def damaged_logs(draw: st.DrawFn) -> tuple[Log, Workload]:
 
 def check_in_blocks(log: Log, workload: Workload | None, block: int) -> Report:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gsched.checker.facts, "_BLOCK", block)
+        patch.setattr(gsched.checker.columns, "_BLOCK", block)
         return check(log, workload)
 
 

@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gsched.checker.facts import TOTALS, Facts
-from gsched.checker.rules import NEEDS, RULES, Problem, has
+from gsched.checker.facts import Facts
+from gsched.checker.problems import Problem
+from gsched.checker.rules import NEEDS, RULES, has
+from gsched.checker.totals import TOTALS
 from gsched.cluster import Cluster
 from gsched.errors import one_line
 from gsched.log import Log
@@ -80,7 +82,7 @@ def check(
     checked: list[str] = []
     claims: dict[str, list[str]] = {}  # that could not be checked, by reason
     with np.errstate(invalid="ignore", over="ignore"):
-        for rule in RULES:
+        for rule in (rule for rule in RULES if rule.about(facts)):
             if lacking := [NEEDS[need] for need in rule.needs if not has(facts, need)]:
                 claims.setdefault(" and ".join(lacking), []).append(rule.claim)
                 continue

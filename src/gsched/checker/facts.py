@@ -3,28 +3,31 @@
 Nothing here is shared with the engine; every number is worked out anew from the log, the workload and the cluster.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from gsched.cluster import Cluster
-from gsched.log import Gangs, Labels, Log
-from gsched.workload import Floats, Longs, Mode, Workload
-
-ABSOLUTE = 1e-6  # seconds
-RELATIVE = 1e-9
-_BLOCK = 2**16  # values at a time
-_FIGURES = ("average", "median", "p90", "p99", "min", "max")
-TOTALS = (
-    *("total_requests", "completed_requests", "total_nodes_executed", "makespan"),
-    *("total_switch_time", "total_model_switches", "total_model_loads"),
-    *(f"{figure}_{what}_time" for what in ("request", "waiting") for figure in _FIGURES),
+from gsched.checker.columns import (
+    ABSOLUTE,
+    RELATIVE,
+    Array,
+    Bools,
+    as_before,
+    blocks,
+    keys_of,
+    matched,
+    ranges,
+    take,
+    unique_codes,
 )
-Bools = npt.NDArray[np.bool_]
-Array = npt.NDArray[Any]
+from gsched.checker.deployment import Deployment, read_deployment
+from gsched.checker.residency import Held, Replay, Sizes, follow_instances, sizes_of
+from gsched.checker.totals import Total, totals
+from gsched.cluster import Cluster
+from gsched.log import Gangs, Log
+from gsched.workload import Floats, Longs, Mode, Workload
 
 
 class Lanes(NamedTuple):
@@ -34,13 +37,6 @@ class Lanes(NamedTuple):
     row: Array
     follows: Bools  # on the same GPU as the occupation before it
     early: Longs  # positions of those that begin before the one before them on the GPU has ended
-
-
-class Replay(NamedTuple):
-    """What following the labels of the GPUs says of each row: shape (n,)."""
-
-    replaces: Bools  # at least one GPU of the gang held something else
-    fills: Bools  # at least one GPU of the gang had never held anything
 
 
 class Facts:
@@ -69,6 +65,17 @@ class Facts:
         return self.log.start_time if self.log.switch_time is None else self.log.start_time - self.log.switch_time
 
     @property
+    def makespan(self) -> float:
+        """When the last row ends."""
+        return float(self.log.end_time.max(initial=0.0))
+
+    @property
+    def order(self) -> Longs | None:
+        """The rows in the order of the decisions, which is that of the log wherever it can be; then None."""
+        latest = np.maximum.accumulate(self.begin)
+        return np.argsort(self.begin, kind="stable") if self.exceeds(latest, self.begin).size else None
+
+    @property
     def executed(self) -> Floats:
         """For how long each row executes."""
         return self.log.end_time - self.log.start_time
@@ -86,7 +93,7 @@ class Facts:
     def exceeds(self, a: Floats, b: Floats, *, either_way: bool = False) -> Longs:
         """Return the rows in which a > b (or a != b) by more than the tolerance; NaN is never more."""
         found = []
-        for part in _blocks(len(self.log)):
+        for part in blocks(len(self.log)):
             excess = a[part] - b[part]
             if either_way:
                 np.abs(excess, out=excess)
@@ -115,7 +122,7 @@ class Facts:
         node = np.full(len(self.log), -1, np.int32)
         if not (workload.request_count and values):
             return node
-        for part in _blocks(len(node)):
+        for part in blocks(len(node)):
             request = np.maximum(self.row_request[part], 0)
             wanted = workload.workflow[request].astype(np.int64) * len(values) + codes[part]
             slot = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
@@ -159,7 +166,7 @@ class Facts:
 
     def _of(self, position: Array, values: Array, fill: float) -> Array:
         if self.known.all():
-            return _take(values, position)
+            return take(values, position)
         result = np.full(len(self.log), fill, values.dtype)
         result[self.known] = values[position[self.known]]
         return result
@@ -172,6 +179,18 @@ class Facts:
         return end[:-1]
 
     @cached_property
+    def request_end(self) -> Floats:
+        """When the last node of each request ended, NaN where one never ran: shape (R,)."""
+        first = self._workload.first_node[:-1]
+        return np.maximum.reduceat(self.end, first) if len(first) else np.zeros(0)
+
+    def by_node(self, column: Array) -> Array:
+        """Return the values of a column of the log by node of the workload, -1 where one never ran: shape (N,)."""
+        values = np.full(self._workload.node_count + 1, -1, column.dtype)
+        values[self.node] = column  # unknown nodes go to the end
+        return values[:-1]
+
+    @cached_property
     def arrival(self) -> Floats | None:
         """When each request of the workload arrives: shape (R,)."""
         return None if self.workload is None or self.mode is None else self.workload.arrival(self.mode)
@@ -179,17 +198,22 @@ class Facts:
     @cached_property
     def parents_end(self) -> Floats:
         """When the last parent of each node ended, -inf without parents, NaN if one never ran: shape (N,)."""
-        workload = self._workload
-        edges = [flow.edges for flow in workload.workflows]
-        count = np.array([len(pairs) for pairs in edges], np.int64)
-        parent, child = np.array([pair for pairs in edges for pair in pairs], np.int64).reshape(-1, 2).T
-        latest = np.full(workload.node_count, -np.inf)
-        for part in _blocks(workload.request_count):
-            flow = workload.workflow[part]
-            edge = _ranges((np.cumsum(count) - count)[flow], count[flow])
-            first = np.repeat(workload.first_node[:-1][part], count[flow])
-            np.maximum.at(latest, first + child[edge], self.end[first + parent[edge]])
+        latest = np.full(self._workload.node_count, -np.inf)
+        for parent, child in self.edges():
+            np.maximum.at(latest, child, self.end[parent])
         return latest
+
+    def edges(self) -> Iterator[tuple[Longs, Longs]]:
+        """Yield the edges of all requests, as the nodes at which they begin and at which they end."""
+        workload = self._workload
+        pairs = [sorted(set(flow.edges)) for flow in workload.workflows]
+        count = np.array([len(edges) for edges in pairs], np.int64)
+        parent, child = np.array([edge for edges in pairs for edge in edges], np.int64).reshape(-1, 2).T
+        for part in blocks(workload.request_count):
+            flow = workload.workflow[part]
+            edge = ranges((np.cumsum(count) - count)[flow], count[flow])
+            first = np.repeat(workload.first_node[:-1][part], count[flow])
+            yield first + parent[edge], first + child[edge]
 
     @property
     def _workload(self) -> Workload:
@@ -233,17 +257,21 @@ class Facts:
         order = np.argsort((self.begin + self.log.end_time)[row], kind="stable")
         return self._by_gpu(self.seen.gpus[order], row[order])
 
+    def rows_of(self, wrong: Bools) -> Longs:
+        """Return the rows that have a wrong GPU among those of `seen`."""
+        return np.unique(np.searchsorted(self.seen.first, np.flatnonzero(wrong), side="right") - 1)
+
     def _by_gpu(self, gpu: Array, row: Array) -> Lanes:
         if gpu.size and gpu.min() >= 0 and gpu.max() < 2**16:
             gpu = gpu.astype(np.uint16)  # makes the sort a radix sort
         order = np.argsort(gpu, kind="stable")
         gpu, row = gpu[order], row[order]
-        follows = _as_before(gpu)
+        follows = as_before(gpu)
         return Lanes(gpu, row, follows, self._early(row, follows))
 
     def _early(self, row: Array, follows: Bools) -> Longs:
         found = []
-        for part in _blocks(len(row) - 1):
+        for part in blocks(len(row) - 1):
             before, after = row[:-1][part], row[1:][part]
             end, begin = self.log.end_time[before], self.begin[after]
             early = np.flatnonzero((begin < end - ABSOLUTE) & follows[1:][part])
@@ -251,17 +279,70 @@ class Facts:
             found.append(part.start + early + 1)
         return np.concatenate(found)
 
+    # -- what GPUs hold
+
+    @property
+    def residency(self) -> Literal["placed", "shared", "exclusive"] | None:
+        """What decides what a GPU holds: a deployment for good, its memory or its last load; None where untold."""
+        sized = self.workload is not None and self.cluster is not None
+        if self.deployment.tells_where:
+            return "shared" if sized and self.deployment.placement is not None else "placed"
+        if not self.is_shared:
+            return "exclusive"
+        return "shared" if sized else None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several models may stay on a GPU."""
+        stated = self.log.summary.get("residency") if self.cluster is None else self.cluster.residency
+        return stated == "shared"
+
+    @cached_property
+    def deployment(self) -> Deployment:
+        """What the log says was loaded before time 0 and stayed."""
+        return read_deployment(self.log.extra)
+
+    @cached_property
+    def placed(self) -> Bools:
+        """Whether each row runs where its model was deployed before time 0; only where the deployment tells."""
+        codes, values = unique_codes(self.log.model_name)
+        code_of = {text: code for code, text in enumerate(values)}
+        if self.deployment.placement is None:
+            seat = keys_of(np.repeat(codes, self.seen.sizes), self.seen.gpus)
+            placed = np.ones(len(self.log), np.bool_)
+            placed[self.rows_of(~np.isin(seat, self.deployment.seats(code_of)))] = False
+            return placed
+        placed = np.zeros(len(self.log), np.bool_)
+        for size, gangs in self.deployment.gangs(code_of).items():
+            for part in blocks(len(placed)):
+                found = np.isin(keys_of(codes[part], self.log.gpu_id[part]), gangs)
+                placed[part] |= found if self.gangs is None else found & (self.gangs.sizes[part] == size)
+        return placed
+
     @cached_property
     def replaced(self) -> Bools:
         """Whether the GPU of each of the `lanes` held another label; a label is a model and the first GPU of a gang."""
         lanes = self.lanes
-        held = _as_before(_take(self.model, lanes.row))
-        held &= _as_before(_take(self.log.gpu_id, lanes.row))
+        held = as_before(take(self.model, lanes.row))
+        held &= as_before(take(self.log.gpu_id, lanes.row))
         return lanes.follows & ~held
 
     @cached_property
+    def followed(self) -> tuple[Replay, Floats]:
+        """The instances on shared GPUs followed from those placed on, and the seconds of loading of each row."""
+        assert self.cluster is not None
+        number = {name: i for i, name in enumerate(self._workload.config.models)}
+        held = Held(self.sizes, self.cluster)
+        held.place((number[one.model], one.gpu_ids) for one in self.deployment.placement or () if one.model in number)
+        return follow_instances(held, self.order, keys_of(self.model, self.log.gpu_id), self.seen)
+
+    @cached_property
     def replay(self) -> Replay:
-        """Labels followed from empty GPUs on."""
+        """What each row found on its GPUs."""
+        if self.residency == "placed":
+            return Replay(np.zeros(len(self.log), np.bool_), ~self.placed)
+        if self.residency == "shared":
+            return self.followed[0]
         row, rows = self.lanes.row, len(self.log)
         replay = Replay(np.zeros(rows, np.bool_), np.zeros(rows, np.bool_))
         replay.replaces[row[self.replaced]] = True
@@ -269,98 +350,29 @@ class Facts:
         return replay
 
     @property
+    def sizes(self) -> Sizes:
+        """What moving models takes; needs a workload and a cluster."""
+        assert self.cluster is not None
+        return sizes_of(self._workload.models, self.cluster)
+
+    @property
     def cost(self) -> Floats:
         """The seconds of loading of each row, of its slowest GPU, NaN where unknown; needs a workload and a cluster."""
+        if self.residency == "placed":
+            return np.where(self.placed, 0.0, np.nan)
+        if self.residency == "shared":
+            return self.followed[1]
         assert self.cluster is not None
-        models, cluster, lanes = self._workload.models, self.cluster, self.lanes
-        memory = np.array([*(model.memory_gb for model in models), np.nan])
-        fresh = memory / cluster.pcie_bandwidth + cluster.switch_overhead
-        given = [model.load_time_seconds for model in models]
-        load = np.where([seconds is None for seconds in (*given, None)], fresh, [*(s or 0.0 for s in given), 0.0])
+        cluster, lanes, sizes = self.cluster, self.lanes, self.sizes
         replaced = np.flatnonzero(self.replaced)
         evicted, replacing, filling = lanes.row[replaced - 1], lanes.row[replaced], lanes.row[~lanes.follows]
-        swapped = memory[self.model[evicted]] + memory[self.model[replacing]]
+        swapped = sizes.memory[self.model[evicted]] + sizes.memory[self.model[replacing]]
         cost = np.zeros(len(self.log))
         np.maximum.at(cost, replacing, swapped / cluster.pcie_bandwidth + cluster.switch_overhead)
-        np.maximum.at(cost, filling, load[self.model[filling]])
+        np.maximum.at(cost, filling, sizes.load[self.model[filling]])
         return cost
 
-    # -- totals
-
     @cached_property
-    def totals(self) -> dict[str, float]:
-        """The fields of `TOTALS` that can be told."""
-        log = self.log
-        totals: dict[str, float] = {"total_nodes_executed": len(log), "makespan": float(log.end_time.max(initial=0.0))}
-        if log.switch_time is not None:
-            totals["total_switch_time"] = float(log.switch_time.sum())
-        if log.waiting_time is not None:
-            totals |= _figures("waiting", log.waiting_time)
-        if self.gangs is not None:
-            totals["total_model_switches"] = int(np.count_nonzero(self.replay.replaces))
-            totals["total_model_loads"] = int(np.count_nonzero(self.replay.fills & ~self.replay.replaces))
-        return totals | self._request_totals()
-
-    def _request_totals(self) -> dict[str, float]:
-        if self.workload is None:
-            return {}
-        first = self.workload.first_node[:-1]
-        complete = np.logical_and.reduceat(self.ran, first) if len(first) else np.zeros(0, np.bool_)
-        counts: dict[str, float] = {"total_requests": len(first), "completed_requests": int(np.count_nonzero(complete))}
-        if self.arrival is None:
-            return counts
-        took = (np.maximum.reduceat(self.end, first) if len(first) else self.end) - self.arrival
-        return counts | _figures("request", took[complete])
-
-
-def _figures(what: str, seconds: Floats) -> dict[str, float]:
-    """Return the figures of a time that a summary states; none where no row tells them."""
-    if not len(seconds):
-        return {}
-    figures = seconds.mean(), *np.percentile(seconds, [50, 90, 99]), seconds.min(), seconds.max()
-    return {f"{name}_{what}_time": float(value) for name, value in zip(_FIGURES, figures, strict=True)}
-
-
-def _blocks(length: int) -> Iterator[slice]:
-    """Yield slices, at least one, that make up a column: what is computed block by block takes little memory."""
-    return (slice(start, start + _BLOCK) for start in range(0, max(length, 1), _BLOCK))
-
-
-def _take(values: Array, position: Array) -> Array:
-    """Return `values[position]`; numpy would make 64-bit positions of all the others first."""
-    taken = np.empty(len(position), values.dtype)
-    for part in _blocks(len(position)):
-        taken[part] = values[position[part]]
-    return taken
-
-
-def _as_before(column: Array) -> Bools:
-    """Return which values equal the one before them."""
-    same = np.zeros(len(column), np.bool_)
-    np.equal(column[1:], column[:-1], out=same[1:])
-    return same
-
-
-def _ranges(first: Longs, size: Longs) -> Longs:
-    """Return the ranges of `size` numbers from `first` on, one after another."""
-    end = np.cumsum(size)
-    ranges: Longs = np.arange(size.sum()) + np.repeat(first - (end - size), size)
-    return ranges
-
-
-def unique_codes(labels: Labels) -> tuple[Array, Sequence[str]]:
-    """Return the codes and values of a column such that equal texts have equal codes."""
-    position: dict[str, int] = {}
-    renamed = [position.setdefault(text, len(position)) for text in labels.values]
-    if len(position) == len(renamed):
-        return labels.codes, labels.values
-    return np.array(renamed, np.int32)[labels.codes], list(position)
-
-
-def matched(labels: Labels, names: Sequence[str]) -> Array:
-    """Return the position in `names` of each row's text, -1 where it is not there."""
-    if labels.values is names or list(labels.values) == list(names):
-        return labels.codes
-    position = {name: i for i, name in enumerate(names)}
-    found = np.fromiter((position.get(text, -1) for text in labels.values), np.int32, len(labels.values))
-    return found[labels.codes]
+    def totals(self) -> dict[str, Total]:
+        """What the summary must say, as far as that can be told."""
+        return totals(self)

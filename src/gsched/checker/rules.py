@@ -1,25 +1,19 @@
 """The rules that the checker checks, each in a few lines over the facts of a log."""
 
 import math
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from reprlib import repr as shortened
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gsched.checker.facts import ABSOLUTE, RELATIVE, Array, Bools, Facts, matched
+from gsched.checker.columns import ABSOLUTE, RELATIVE, Array, Bools, matched
+from gsched.checker.facts import Facts
+from gsched.checker.placements import find_misplaced, find_unfit, find_wrong_assignments
+from gsched.checker.problems import Problem, Problems, known, plain
+from gsched.checker.totals import Total, agrees, is_number, tier_totals
 from gsched.log import TIMES, Gangs
-from gsched.workload import Floats, Longs, Workload
-
-
-class Problem(NamedTuple):
-    """One way in which a rule is broken: what is wrong, the items to blame (if any), and what to say of each."""
-
-    what: str
-    items: Array | list[int]
-    describe: Callable[[int], str]
-    in_rows: bool = True  # items are rows of the log
+from gsched.workload import Floats, Workload
 
 
 class Rule(NamedTuple):
@@ -30,6 +24,7 @@ class Rule(NamedTuple):
     needs: tuple[str, ...]
     find: Callable[[Facts], Iterator[Problem]]
     forget: tuple[str, ...] = ()  # large facts that no later rule needs
+    about: Callable[[Facts], bool] = lambda _: True  # whether it says anything of such a log
 
     def problems(self, facts: Facts) -> Iterator[Problem]:
         """Yield what breaks the rule."""
@@ -42,22 +37,23 @@ NEEDS = {
     "cluster": "neither the caller nor the summary describes the cluster",
     "mode": "neither the caller nor the summary says whether requests arrive offline or online",
     "gangs": "the log has no gpu_ids",
+    "residency": "models share GPUs and their memory is not known",
     **{name: f"the log has no {name}" for name in ("workflow_id", *TIMES[2:])},
 }
 
 
+_OF_FACTS = ("workload", "cluster", "mode", "gangs", "residency")
+
+
 def has(facts: Facts, need: str) -> bool:
     """Return whether one of `NEEDS` is known."""
-    return getattr(facts if need in ("workload", "cluster", "mode", "gangs") else facts.log, need) is not None
+    return getattr(facts if need in _OF_FACTS else facts.log, need) is not None
 
-
-_Problems = Iterator[Problem]
-T = TypeVar("T")
 
 # What a log shows by itself
 
 
-def _times(facts: Facts) -> _Problems:
+def _times(facts: Facts) -> Problems:
     for name in TIMES:
         column = getattr(facts.log, name)
         if column is not None:
@@ -68,7 +64,7 @@ def _times(facts: Facts) -> _Problems:
     yield Problem("ends before it starts", facts.exceeds(start, end), lambda i: f"{start[i]} to {end[i]}")
 
 
-def _sane(name: str, column: Floats) -> _Problems:
+def _sane(name: str, column: Floats) -> Problems:
     if column.size and column.min() >= -ABSOLUTE and column.max() < math.inf:
         return
     wrong = np.flatnonzero(~np.isfinite(column))
@@ -77,12 +73,12 @@ def _sane(name: str, column: Floats) -> _Problems:
     yield Problem(f"{name} is negative", negative, lambda i: f"{column[i]}")
 
 
-def _execution_time(facts: Facts) -> _Problems:
+def _execution_time(facts: Facts) -> Problems:
     yield _unequal(facts, "execution_time", facts.executed, "is not end_time - start_time")
 
 
-def _waiting_time(facts: Facts) -> _Problems:
-    expected = facts.begin - _known(facts.log.ready_time)
+def _waiting_time(facts: Facts) -> Problems:
+    expected = facts.begin - known(facts.log.ready_time)
     yield _unequal(facts, "waiting_time", expected, "is not start_time - switch_time - ready_time")
 
 
@@ -92,14 +88,14 @@ def _unequal(facts: Facts, name: str, expected: Floats, what: str) -> Problem:
     return Problem(f"{name} {what}", wrong, lambda i: f"{given[i]}, not {expected[i]}")
 
 
-def _loading(facts: Facts) -> _Problems:
-    begin, ready = facts.begin, _known(facts.log.ready_time)
+def _loading(facts: Facts) -> Problems:
+    begin, ready = facts.begin, known(facts.log.ready_time)
     early = facts.exceeds(ready, begin)
     yield Problem("loads or starts before it is ready", early, lambda i: f"from {begin[i]}, ready at {ready[i]}")
 
 
-def _gang(facts: Facts) -> _Problems:
-    gangs = _known(facts.gangs)
+def _gang(facts: Facts) -> Problems:
+    gangs = known(facts.gangs)
     yield Problem("has no GPUs", np.flatnonzero(gangs.sizes == 0), lambda _: "gpu_ids is empty")
     filled = gangs.sizes > 0
     begins = gangs.first[:-1][filled]
@@ -107,12 +103,12 @@ def _gang(facts: Facts) -> _Problems:
     np.not_equal(np.diff(gangs.gpus), 1, out=wrong[1:])
     wrong[begins] = gangs.gpus[begins] != facts.log.gpu_id[filled]
     what = "gpu_ids is not gpu_id and the GPUs that follow it"
-    yield Problem(what, _rows_of(facts, wrong), lambda i: f"gpu_id {facts.log.gpu_id[i]}, gpu_ids {_text(gangs, i)}")
+    yield Problem(what, facts.rows_of(wrong), lambda i: f"gpu_id {facts.log.gpu_id[i]}, gpu_ids {_text(gangs, i)}")
 
 
-def _gpus(facts: Facts) -> _Problems:
-    count = _known(facts.cluster).gpus
-    outside = [_rows_of(facts, _outside(facts.seen.gpus, count)), np.flatnonzero(_outside(facts.log.gpu_id, count))]
+def _gpus(facts: Facts) -> Problems:
+    count = known(facts.cluster).gpus
+    outside = [facts.rows_of(_outside(facts.seen.gpus, count)), np.flatnonzero(_outside(facts.log.gpu_id, count))]
     what = f"runs on a GPU outside the cluster (0 to {count - 1})"
     yield Problem(what, np.union1d(*outside), lambda i: f"gpu_id {facts.log.gpu_id[i]}, gang {_text(facts.seen, i)}")
 
@@ -122,15 +118,15 @@ def _outside(gpus: Array, count: int) -> Bools:
     return outside
 
 
-def _server(facts: Facts) -> _Problems:
-    gangs, first, server = _known(facts.gangs), facts.log.gpu_id, _known(facts.cluster).server_size
+def _server(facts: Facts) -> Problems:
+    gangs, first, server = known(facts.gangs), facts.log.gpu_id, known(facts.cluster).server_size
     place = first % server
     wrong = np.flatnonzero(np.where(gangs.sizes <= server, place + gangs.sizes > server, place > 0))
     what = f"gang is neither inside a server of {server} GPUs nor, if larger, begins with one"
     yield Problem(what, wrong, lambda i: _text(gangs, i))
 
 
-def _overlap(facts: Facts) -> _Problems:
+def _overlap(facts: Facts) -> Problems:
     lanes, begin, end = facts.lanes, facts.begin, facts.log.end_time
     rows, first = np.unique(lanes.row[lanes.early], return_index=True)
 
@@ -143,25 +139,25 @@ def _overlap(facts: Facts) -> _Problems:
     yield Problem("occupies a GPU that another row occupies", rows, describe)
 
 
-def _doubled(facts: Facts) -> _Problems:
+def _doubled(facts: Facts) -> Problems:
     yield Problem("executes a node that an earlier row executes", facts.repeated, lambda _: "executed again")
 
 
 # What the workload asks for
 
 
-def _unknown(facts: Facts) -> _Problems:
+def _unknown(facts: Facts) -> Problems:
     strange = np.flatnonzero(~facts.known)
     yield Problem("executes what the workload does not contain", strange, lambda _: "unknown request or node")
 
 
-def _missing(facts: Facts) -> _Problems:
+def _missing(facts: Facts) -> Problems:
     missing = np.flatnonzero(~facts.ran)
-    yield Problem("never executed", missing, lambda node: _node(_known(facts.workload), node), in_rows=False)
+    yield Problem("never executed", missing, lambda node: _node(known(facts.workload), node), in_rows=False)
 
 
-def _workflow(facts: Facts) -> _Problems:
-    workload, labels = _known(facts.workload), _known(facts.log.workflow_id)
+def _workflow(facts: Facts) -> Problems:
+    workload, labels = known(facts.workload), known(facts.log.workflow_id)
     names = list(workload.config.workflows)
     expected = facts.of_request(workload.workflow, 0)
     wrong = np.flatnonzero((matched(labels, names) != expected) & facts.known)
@@ -169,16 +165,16 @@ def _workflow(facts: Facts) -> _Problems:
     yield Problem(what, wrong, lambda i: f"{labels.values[labels.codes[i]]}, not {names[expected[i]]}")
 
 
-def _model(facts: Facts) -> _Problems:
-    labels, names = facts.log.model_name, list(_known(facts.workload).config.models)
-    expected = facts.of_node(_known(facts.workload).model, 0)
+def _model(facts: Facts) -> Problems:
+    labels, names = facts.log.model_name, list(known(facts.workload).config.models)
+    expected = facts.of_node(known(facts.workload).model, 0)
     wrong = np.flatnonzero((facts.model != expected) & facts.known)
     what = "model_name is not the node's"
     yield Problem(what, wrong, lambda i: f"{labels.values[labels.codes[i]]}, not {names[expected[i]]}")
 
 
-def _gang_size(facts: Facts) -> _Problems:
-    workload, gangs = _known(facts.workload), _known(facts.gangs)
+def _gang_size(facts: Facts) -> Problems:
+    workload, gangs = known(facts.workload), known(facts.gangs)
     required = np.array([model.gpus_required for model in workload.models], np.int64)
     expected = facts.of_node(required[workload.model], 0)
     wrong = np.flatnonzero((gangs.sizes != expected) & facts.known)
@@ -186,61 +182,84 @@ def _gang_size(facts: Facts) -> _Problems:
     yield Problem(what, wrong, lambda i: f"{gangs.sizes[i]} GPUs, not {expected[i]}")
 
 
-def _duration(facts: Facts) -> _Problems:
-    executed, expected = facts.executed, facts.of_node(_known(facts.workload).duration)
+def _duration(facts: Facts) -> Problems:
+    executed, expected = facts.executed, facts.of_node(known(facts.workload).duration)
     wrong = facts.exceeds(executed, expected, either_way=True)
     what = "does not execute for as long as the workload says"
     yield Problem(what, wrong, lambda i: f"{executed[i]} s, not {expected[i]} s")
 
 
-def _estimated_time(facts: Facts) -> _Problems:
-    expected = facts.of_node(_known(facts.workload).duration)
+def _estimated_time(facts: Facts) -> Problems:
+    expected = facts.of_node(known(facts.workload).duration)
     yield _unequal(facts, "estimated_time", expected, "is not the workload's")
 
 
-def _arrival(facts: Facts) -> _Problems:
-    begin, expected = facts.begin, facts.of_request(_known(facts.arrival))
+def _arrival(facts: Facts) -> Problems:
+    begin, expected = facts.begin, facts.of_request(known(facts.arrival))
     early = facts.exceeds(expected, begin)
     what = "loads or starts before its request arrives"
     yield Problem(what, early, lambda i: f"from {begin[i]}, arrival at {expected[i]}")
 
 
-def _precedence(facts: Facts) -> _Problems:
+def _precedence(facts: Facts) -> Problems:
     begin, expected = facts.begin, facts.of_node(facts.parents_end)
     early = facts.exceeds(expected, begin)
 
     def describe(i: int) -> str:
-        workload, node = _known(facts.workload), int(facts.node[i])
+        workload, node = known(facts.workload), int(facts.node[i])
         parent = max(_parents(workload, node), key=lambda parent: facts.end[parent])
         return f"from {begin[i]}, {_node(workload, parent)} ends at {expected[i]}"
 
     yield Problem("loads or starts before a parent ends", early, describe)
 
 
-def _ready_time(facts: Facts) -> _Problems:
-    expected = facts.of_request(_known(facts.arrival))
+def _ready_time(facts: Facts) -> Problems:
+    expected = facts.of_request(known(facts.arrival))
     np.maximum(expected, facts.of_node(facts.parents_end), out=expected)
     yield _unequal(facts, "ready_time", expected, "is not when it became ready")
 
 
-def _switch_time(facts: Facts) -> _Problems:
+def _switch_time(facts: Facts) -> Problems:
     yield _unequal(facts, "switch_time", facts.cost, "is not what loading takes, given what the GPUs held")
 
 
-def _warm(facts: Facts) -> _Problems:
-    given, replay = _known(facts.log.switch_time), facts.replay
+def _warm(facts: Facts) -> Problems:
+    given, replay = known(facts.log.switch_time), facts.replay
     wrong = np.flatnonzero((given > ABSOLUTE) & ~replay.replaces & ~replay.fills)
     yield Problem("loads although its GPUs hold its model", wrong, lambda i: f"{given[i]} s")
+
+
+def _memory(facts: Facts) -> Problems:
+    share, room = facts.sizes.share, known(facts.cluster).gpu_memory_gb
+    wrong = np.flatnonzero((share > room * (1 + RELATIVE))[facts.model])
+    what = f"its model does not fit GPUs of {room} GB"
+    yield Problem(what, wrong, lambda i: f"{share[facts.model[i]]} GB on each GPU")
 
 
 # Totals
 
 
-def _summary(facts: Facts) -> _Problems:
-    for name, expected in facts.totals.items():
-        given = facts.log.summary.get(name)
-        if given is not None and not _agrees(given, expected):
-            yield _total(f"{name} is {shortened(given)}, the rows give {expected!r}")
+def _summary(facts: Facts) -> Problems:
+    yield from _differences(facts.log.summary, facts.totals, "")
+
+
+def _tiers(facts: Facts) -> Problems:
+    given, expected = facts.log.summary["tiers"], tier_totals(facts)
+    if not isinstance(given, Mapping) or given.keys() != expected.keys():
+        yield plain(f"tiers is {shortened(given)}, the workload has {', '.join(expected) or 'none'}")
+        return
+    for tier, figures in expected.items():
+        if isinstance(given[tier], Mapping):
+            yield from _differences(given[tier], figures, f" of tier {tier}")
+        else:
+            yield plain(f"tier {tier} is {shortened(given[tier])}, no figures")
+
+
+def _differences(given: Mapping[str, Any], expected: Mapping[str, Total], of: str) -> Problems:
+    for name, value in expected.items():
+        if given.get(name) is not None and not agrees(given[name], value):
+            rows_give = " to ".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
+            yield plain(f"{name}{of} is {shortened(given[name])}, the rows give {rows_give}")
 
 
 _BOUNDS = (
@@ -249,49 +268,26 @@ _BOUNDS = (
 )
 
 
-def _bound(facts: Facts) -> _Problems:
+def _bound(facts: Facts) -> Problems:
     for total, bound_name, gap_name in _BOUNDS:
         value, bound = facts.totals.get(total), facts.log.summary.get(bound_name)
-        if value is None or bound is None:
+        if not is_number(value) or bound is None:
             continue
-        if not _is_number(bound):
-            yield _total(f"{bound_name} is {shortened(bound)}, not a number")
+        if not is_number(bound):
+            yield plain(f"{bound_name} is {shortened(bound)}, not a number")
         elif value < bound - ABSOLUTE - RELATIVE * abs(bound):
-            yield _total(f"the rows give a {total} of {value!r}, below the {bound_name} of {bound!r}")
+            yield plain(f"the rows give a {total} of {value!r}, below the {bound_name} of {bound!r}")
         else:
             yield from _gap(facts, gap_name, value, bound)
 
 
-def _gap(facts: Facts, name: str, value: float, bound: float) -> _Problems:
+def _gap(facts: Facts, name: str, value: float, bound: float) -> Problems:
     given = facts.log.summary.get(name)
-    if given is not None and bound > 0 and not _agrees(given, 100 * (value / bound - 1)):
-        yield _total(f"{name} is {given!r}, the rows give {100 * (value / bound - 1)!r}")
-
-
-def _total(text: str) -> Problem:
-    return Problem("", [0], lambda _: text, in_rows=False)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def _agrees(given: Any, expected: float) -> bool:
-    return _is_number(given) and abs(given - expected) <= ABSOLUTE + RELATIVE * abs(expected)
+    if given is not None and bound > 0 and not agrees(given, 100 * (value / bound - 1)):
+        yield plain(f"{name} is {given!r}, the rows give {100 * (value / bound - 1)!r}")
 
 
 # Helpers
-
-
-def _known(value: T | None) -> T:
-    """Return what the rule's `needs` promise."""
-    assert value is not None
-    return value
-
-
-def _rows_of(facts: Facts, wrong: Bools) -> Longs:
-    """Return the rows that have a wrong GPU among `seen.gpus`."""
-    return np.unique(np.searchsorted(facts.seen.first, np.flatnonzero(wrong), side="right") - 1)
 
 
 def _text(gangs: Gangs, row: int) -> str:
@@ -310,7 +306,19 @@ def _parents(workload: Workload, node: int) -> list[int]:
     return [first + parent for parent in workload.workflows[workload.workflow[request]].parents[node - first]]
 
 
-_LANES = ("lanes", "replaced")
+def _is_shared(facts: Facts) -> bool:
+    return facts.is_shared
+
+
+def _has_tiers(facts: Facts) -> bool:
+    return facts.log.summary.get("tiers") is not None
+
+
+def _is_deployed(facts: Facts) -> bool:
+    return facts.deployment.is_told
+
+
+_LANES = ("lanes", "replaced", "followed")
 
 RULES = (
     Rule("times", "that times are sane", (), _times),
@@ -322,7 +330,13 @@ RULES = (
     Rule("server", "that a gang stays inside a server", ("cluster", "gangs"), _server),
     Rule("overlap", "that a GPU runs one node at a time", (), _overlap),
     Rule("switch_time", "how long loading takes", ("workload", "cluster", "gangs", "switch_time"), _switch_time),
-    Rule("warm", "that GPUs that hold a model do not load it again", ("gangs", "switch_time"), _warm, _LANES),
+    Rule(
+        "warm", "that GPUs that hold a model do not load it again", ("gangs", "switch_time", "residency"), _warm, _LANES
+    ),
+    Rule("memory", "that models fit the GPUs' memory", ("workload", "cluster"), _memory, about=_is_shared),
+    Rule("placement", "that models run where they are placed", (), find_misplaced, about=_is_deployed),
+    Rule("deployment", "that the placement fits the GPUs", ("workload", "cluster"), find_unfit, about=_is_deployed),
+    Rule("assignments", "what GPUs and servers are for", ("cluster",), find_wrong_assignments, about=_is_deployed),
     Rule("doubled", "that no node is executed twice", (), _doubled),
     Rule("unknown", "that every row is a node of the workload", ("workload",), _unknown),
     Rule("missing", "that every node is executed", ("workload",), _missing),
@@ -335,5 +349,6 @@ RULES = (
     Rule("precedence", "that nodes start after their parents end", ("workload",), _precedence, ("begin",)),
     Rule("ready_time", "ready_time", ("workload", "mode", "ready_time"), _ready_time, ("parents_end",)),
     Rule("summary", "totals", (), _summary),
+    Rule("tiers", "figures by tier", ("workload", "mode"), _tiers, about=_has_tiers),
     Rule("bound", "the lower bound", (), _bound),
 )
