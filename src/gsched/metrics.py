@@ -170,7 +170,8 @@ def _locality(log: Log, workload: Workload, cluster: Cluster, node: Ints) -> dic
     first, requests = workload.first_node[:-1], workload.request_count
     spread = np.zeros(0, np.int64)
     if requests:
-        spread = np.flatnonzero(np.minimum.reduceat(server, first) != np.maximum.reduceat(server, first))
+        outside = np.minimum.reduceat(server, first) != np.maximum.reduceat(server, first)
+        spread = np.flatnonzero(outside | _spanning(workload, cluster)[workload.workflow])
     intra = requests - len(spread)
     return {
         "server_efficiency": intra / requests * 100 if requests else None,
@@ -178,6 +179,12 @@ def _locality(log: Log, workload: Workload, cluster: Cluster, node: Ints) -> dic
         "inter_server_workflows": len(spread),
         "cross_server_communications": sum(_crossings(workload, server, part) for part in _blocks(spread)),
     }
+
+
+def _spanning(workload: Workload, cluster: Cluster) -> Any:
+    """Return which workflows have a model whose gangs span servers."""
+    wide = {model.id for model in workload.models if model.gpus_required > cluster.server_size}
+    return np.array([any(node.model in wide for node in flow.nodes) for flow in workload.workflows])
 
 
 def _blocks(column: Any) -> Iterator[Any]:
