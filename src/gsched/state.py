@@ -227,9 +227,9 @@ def _new_resources(workload: Workload, cluster: Cluster, shared: bool) -> tuple[
     load = [load_seconds(model.memory_gb, model.load_time_seconds, cluster) for model in workload.models]
     models = Models(sizes, shape.astype(np.int32), np.array([m.memory_gb for m in workload.models]), np.array(load))
     gpus = Gpus(
-        _mask(range(cluster.gpus), words),
+        gpu_mask(range(cluster.gpus), words),
         np.zeros(len(sizes) * words, np.int64),
-        np.concatenate([_mask(gang_starts(cluster, int(size)), words) for size in shapes]),
+        np.concatenate([gpu_mask(gang_starts(cluster, int(size)), words) for size in shapes]),
         np.full(cluster.gpus, NONE, np.int32),
         np.full(cluster.gpus, NONE, np.int32),
         np.zeros(cluster.gpus),
@@ -287,7 +287,8 @@ def _gangs_of_a_gpu(cluster: Cluster, size: int) -> int:
     return int((until[: cluster.gpus] - np.concatenate([np.zeros(size, np.int64), until])[: cluster.gpus]).max())
 
 
-def _mask(bits: Iterable[int], words: int) -> Any:
+def gpu_mask(bits: Iterable[int], words: int) -> Any:
+    """Return a set of GPUs as a bitmask of so many words."""
     mask = [0] * words
     for bit in bits:
         mask[bit // WORD] |= 1 << (bit % WORD)
