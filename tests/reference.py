@@ -3,6 +3,7 @@
 Everything is an object, every question is a full scan, and no code is shared with the package but the data types.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +17,97 @@ from gsched.workload import Mode, Model, Workload
 @dataclass(eq=False)
 class Gpu:
     number: int
-    label: tuple[str, int] | None = None  # model and first GPU of the gang that it was last loaded for
     busy: bool = False
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A model on a gang."""
+
+    model: Model = field(hash=False)
+    gang: tuple[int, ...]
+
+
+class ExclusiveMemory:
+    """A GPU holds what it was last loaded for."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.label: list[Instance | None] = [None] * cluster.gpus
+
+    def held(self) -> list[Instance]:
+        """What whole gangs hold."""
+        labels = [label for label in self.label if label is not None]
+        return [one for one in dict.fromkeys(labels) if labels.count(one) == len(one.gang)]
+
+    def start(self, new: Instance) -> tuple[str, float]:
+        """Let a gang hold a model; return whether that is warm, a load or a switch, and the seconds it costs."""
+        others = [self.label[gpu] for gpu in new.gang if self.label[gpu] != new]
+        for gpu in new.gang:
+            self.label[gpu] = new
+        costs = [load_cost(new.model, self.cluster) for other in others if other is None]
+        costs += [switch_cost([other.model], new.model, self.cluster) for other in others if other is not None]
+        kind = "switch" if any(others) else "load" if others else "warm"
+        return kind, max(costs, default=0.0)
+
+
+class SharedMemory:
+    """A GPU holds as much as its memory does; what was used longest ago makes room."""
+
+    def __init__(self, cluster: Cluster, placement: list[Instance]) -> None:
+        self.cluster = cluster
+        self.instances = list(placement)  # the least recently used first
+
+    def held(self) -> list[Instance]:
+        return self.instances
+
+    def start(self, new: Instance) -> tuple[str, float]:
+        if new in self.instances:
+            self.instances.remove(new)
+            self.instances.append(new)
+            return "warm", 0.0
+        evicted = []
+        for gpu in new.gang:
+            while not self._fits(new, gpu):
+                oldest = next(one for one in self.instances if gpu in one.gang)
+                self.instances.remove(oldest)
+                evicted.append(oldest)
+        self.instances.append(new)
+        return "switch" if evicted else "load", max(self._cost(new, gpu, evicted) for gpu in new.gang)
+
+    def _fits(self, new: Instance, gpu: int) -> bool:
+        on_gpu = [one.model for one in [*self.instances, new] if gpu in one.gang]
+        taken = math.fsum(model.memory_gb / model.gpus_required for model in on_gpu)
+        return taken <= self.cluster.gpu_memory_gb * (1 + 1e-9)
+
+    def _cost(self, new: Instance, gpu: int, evicted: list[Instance]) -> float:
+        gone = [one.model for one in evicted if gpu in one.gang]
+        return switch_cost(gone, new.model, self.cluster) if gone else load_cost(new.model, self.cluster)
+
+
+Memory = ExclusiveMemory | SharedMemory
+
+
+def new_memory(cluster: Cluster, placement: list[Instance]) -> Memory:
+    """The memory of a cluster before time 0; whoever places something shares GPUs."""
+    if cluster.residency == "shared" or placement:
+        return SharedMemory(cluster, placement)
+    return ExclusiveMemory(cluster)
+
+
+def load_cost(model: Model, cluster: Cluster) -> float:
+    """Seconds to load a model onto a GPU where nothing has to leave."""
+    if model.load_time_seconds is not None:
+        return model.load_time_seconds
+    return model.memory_gb / cluster.pcie_bandwidth + cluster.switch_overhead
+
+
+def switch_cost(old: list[Model], new: Model, cluster: Cluster) -> float:
+    """Seconds to load a model onto a GPU that others leave."""
+    gigabytes = 0.0
+    for model in old:
+        gigabytes += model.memory_gb
+    return (gigabytes + new.memory_gb) / cluster.pcie_bandwidth + cluster.switch_overhead
 
 
 @dataclass(eq=False)
@@ -37,8 +127,17 @@ class Task:
     gang: list[Gpu] = field(default_factory=list)
 
 
-def simulate_slowly(workload: Workload, cluster: Cluster, mode: Mode) -> Log:
-    return _Engine(workload, cluster, mode).run()
+def simulate_slowly(
+    workload: Workload, cluster: Cluster, mode: Mode, placement: tuple[tuple[int, int], ...] = ()
+) -> Log:
+    """Run the baseline policy; `placement` holds pairs of a model and the first GPU of its gang."""
+    return _Engine(workload, cluster, mode, placed(workload, placement)).run()
+
+
+def placed(workload: Workload, placement: tuple[tuple[int, int], ...]) -> list[Instance]:
+    """A placement as instances."""
+    pairs = [(workload.models[model], first) for model, first in placement]
+    return [Instance(model, tuple(range(first, first + model.gpus_required))) for model, first in pairs]
 
 
 def allowed_gangs(cluster: Cluster, size: int) -> list[list[int]]:
@@ -52,7 +151,7 @@ def allowed_gangs(cluster: Cluster, size: int) -> list[list[int]]:
 
 
 class _Engine:
-    def __init__(self, workload: Workload, cluster: Cluster, mode: Mode) -> None:
+    def __init__(self, workload: Workload, cluster: Cluster, mode: Mode, placement: list[Instance]) -> None:
         self.workload, self.cluster, self.mode = workload, cluster, mode
         self.gpus = [Gpu(number) for number in range(cluster.gpus)]
         earliest = int(min(workload.timestamp, default=0))
@@ -61,7 +160,8 @@ class _Engine:
         self.to_arrive = sorted(range(len(self.arrival)), key=lambda request: self.arrival[request])
         self.queue: list[Task] = []  # ready, in the order in which they became so
         self.started: list[Task] = []  # in the order of the decisions
-        self.switches = self.loads = 0
+        self.memory = new_memory(cluster, placement)
+        self.kinds: list[str] = []
 
     def _make_tasks(self) -> list[list[Task]]:
         tasks, durations = [], iter(self.workload.duration.tolist())
@@ -112,31 +212,18 @@ class _Engine:
         """The first idle gang that holds the model, else the first idle gang, else nothing."""
         gangs = [[self.gpus[g] for g in gang] for gang in allowed_gangs(self.cluster, model.gpus_required)]
         idle = [gang for gang in gangs if not any(gpu.busy for gpu in gang)]
-        warm = [gang for gang in idle if all(gpu.label == (model.id, gang[0].number) for gpu in gang)]
+        held = [instance.gang for instance in self.memory.held() if instance.model == model]
+        warm = [gang for gang in idle if tuple(gpu.number for gpu in gang) in held]
         return (warm + idle + [[]])[0]
 
     def _start(self, task: Task, gang: list[Gpu], now: float) -> None:
-        label = (task.model.id, gang[0].number)
-        task.switch = max(self._cost(gpu, task.model, label) for gpu in gang)
-        if any(gpu.label not in (None, label) for gpu in gang):
-            self.switches += 1
-        elif any(gpu.label is None for gpu in gang):
-            self.loads += 1
+        kind, task.switch = self.memory.start(Instance(task.model, tuple(gpu.number for gpu in gang)))
+        self.kinds.append(kind)
         for gpu in gang:
-            gpu.label, gpu.busy = label, True
+            gpu.busy = True
         task.gang, task.decided = gang, now
         task.end = now + task.switch + task.duration
         self.started.append(task)
-
-    def _cost(self, gpu: Gpu, model: Model, label: tuple[str, int]) -> float:
-        if gpu.label == label:
-            return 0.0
-        if gpu.label is not None:
-            old = self.workload.config.models[gpu.label[0]]
-            return (old.memory_gb + model.memory_gb) / self.cluster.pcie_bandwidth + self.cluster.switch_overhead
-        if model.load_time_seconds is not None:
-            return model.load_time_seconds
-        return model.memory_gb / self.cluster.pcie_bandwidth + self.cluster.switch_overhead
 
     def _log(self) -> Log:
         rows = self.started
@@ -174,14 +261,15 @@ class _Engine:
             "gpus": list(range(self.cluster.gpus)),
             "gpus_per_server": self.cluster.gpus_per_server,
             "gpu_memory_gb": self.cluster.gpu_memory_gb,
+            "residency": self.cluster.residency,
             "pcie_bandwidth": self.cluster.pcie_bandwidth,
             "switch_overhead": self.cluster.switch_overhead,
             "total_requests": len(self.tasks),
             "completed_requests": sum(all(task.done for task in tasks) for tasks in self.tasks),
             "total_nodes_executed": len(self.started),
             "makespan": max(task.end for task in self.started),
-            "total_model_switches": self.switches,
-            "total_model_loads": self.loads,
+            "total_model_switches": self.kinds.count("switch"),
+            "total_model_loads": self.kinds.count("load"),
             "total_switch_time": float(sum(task.switch for task in self.started)),
             **_figures("request", took),
             **_figures("waiting", waited),

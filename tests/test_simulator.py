@@ -1,21 +1,23 @@
 """The engine: equal to the slow reference row by row, compiled or not, and blind to the future."""
 
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from reference import simulate_slowly
-from strategies import Case, cases, configs
+from strategies import RESIDENCIES, Case, cases, configs, placements
 
+from gsched import simulator
 from gsched.bounds import lower_bounds
 from gsched.checker import check
-from gsched.cluster import Cluster
+from gsched.cluster import Cluster, Residency
 from gsched.errors import InputError, PolicyError
 from gsched.log import Log
+from gsched.policies import BUILT_IN, Policy, find_policy
 from gsched.simulator import simulate
-from gsched.workload import Config, Model, Node, Workflow, Workload
+from gsched.workload import Config, Mode, Model, Node, Workflow, Workload
 
 TIMES = ("start_time", "end_time", "execution_time", "estimated_time", "switch_time", "ready_time", "waiting_time")
 TEXTS = ("request_id", "workflow_id", "node_id", "model_name")
@@ -31,27 +33,57 @@ def assert_same_rows(log: Log, other: Log) -> None:
     assert log.gpu_ids.first.tolist() == other.gpu_ids.first.tolist()
 
 
-@given(cases())
-def test_engine_equals_reference(case: Case) -> None:
-    log = simulate(case.workload, case.cluster, "baseline", case.mode)
-    slow = simulate_slowly(case.workload, case.cluster, case.mode)
+def run(case: Case, policy: object = "baseline", **options: object) -> Log:
+    """Simulate, unless the policy says that it cannot work here, as static deployments do that do not fit."""
+    try:
+        return simulate(case.workload, case.cluster, policy, case.mode, **options)
+    except InputError:
+        assume(False)
+        raise
+
+
+def placing(placement: tuple[tuple[int, int], ...]) -> Policy:
+    """The baseline policy after a placement."""
+    return replace(find_policy("baseline"), place=lambda setting: placement)
+
+
+def assert_equals_reference(log: Log, slow: Log) -> None:
     assert_same_rows(log, slow)
     for total in ("makespan", "total_model_switches", "total_model_loads"):
         assert log.summary[total] == slow.summary[total]
     assert log.summary["total_switch_time"] == pytest.approx(slow.summary["total_switch_time"])
 
 
+@given(cases(residencies=RESIDENCIES))
+def test_engine_equals_reference(case: Case) -> None:
+    assert_equals_reference(run(case), simulate_slowly(*case))
+
+
+@given(cases(residencies=RESIDENCIES), st.data())
+def test_engine_equals_reference_after_a_placement(case: Case, data: st.DataObject) -> None:
+    placement = data.draw(placements(case.workload, case.cluster))
+    assert_equals_reference(run(case, placing(placement)), simulate_slowly(*case, placement))
+
+
+@pytest.mark.parametrize("residency", RESIDENCIES)
 @given(
     st.integers(60, 420),
     st.none() | st.integers(20, 300),
     st.lists(st.integers(1, 20) | st.integers(55, 260), min_size=1, max_size=4),
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=30),
+    st.data(),
 )
+@settings(max_examples=50)
 def test_gangs_across_words_of_the_masks(
-    gpus: int, per_server: int | None, sizes: list[int], nodes: list[tuple[int, int]]
+    residency: Residency,
+    gpus: int,
+    per_server: int | None,
+    sizes: list[int],
+    nodes: list[tuple[int, int]],
+    data: st.DataObject,
 ) -> None:
     """More GPUs than a mask's word has bits, gangs that begin in one word and end in another or the next but one."""
-    models = {f"m{i}": Model(f"m{i}", 8.0, min(size, gpus), 1.0) for i, size in enumerate(sizes)}
+    models = {f"m{i}": Model(f"m{i}", 8.0 * min(size, gpus), min(size, gpus), 1.0) for i, size in enumerate(sizes)}
     flows = {f"w{i}": Workflow(f"w{i}", (Node("n", f"m{i}"),)) for i in range(len(sizes))}
     count = len(nodes)
     workload = Workload(
@@ -61,53 +93,83 @@ def test_gangs_across_words_of_the_masks(
         np.arange(count) * 500_000_000,
         np.array([duration for _, duration in nodes], np.float64),
     )
-    cluster = Cluster(gpus, per_server)
-    assert_same_rows(simulate(workload, cluster, mode="online"), simulate_slowly(workload, cluster, "online"))
+    case = Case(workload, Cluster(gpus, per_server, gpu_memory_gb=20.0, residency=residency), "online")
+    placement = data.draw(st.just(()) | placements(workload, case.cluster))
+    assert_equals_reference(run(case, placing(placement)), simulate_slowly(*case, placement))
 
 
-@given(cases())
-@settings(max_examples=25)
-def test_compiled_engine_equals_interpreted(case: Case) -> None:
-    args = (case.workload, case.cluster, "baseline", case.mode)
-    compiled, interpreted = simulate(*args, compile=True), simulate(*args, compile=False)
+def assert_compiled_equals_interpreted(case: Case, policy: object) -> None:
+    compiled, interpreted = run(case, policy, compile=True), run(case, policy, compile=False)
     assert_same_rows(compiled, interpreted)
     assert compiled.summary == interpreted.summary
 
 
-@given(cases())
-def test_checker_passes_and_no_bound_is_beaten(case: Case) -> None:
-    log = simulate(case.workload, case.cluster, "baseline", case.mode)
-    report = check(log, case.workload, case.cluster, case.mode)
+@pytest.mark.parametrize("policy", BUILT_IN)
+@given(case=cases(residencies=RESIDENCIES), data=st.data())
+@settings(max_examples=20, suppress_health_check=[HealthCheck.filter_too_much])
+def test_compiled_engine_equals_interpreted(policy: str, case: Case, data: st.DataObject) -> None:
+    mode = data.draw(st.sampled_from(find_policy(policy).modes))
+    assert_compiled_equals_interpreted(case._replace(mode=mode), policy)
+
+
+@given(cases(residencies=RESIDENCIES), st.data())
+@settings(max_examples=25)
+def test_compiled_engine_equals_interpreted_after_a_placement(case: Case, data: st.DataObject) -> None:
+    assert_compiled_equals_interpreted(case, placing(data.draw(placements(case.workload, case.cluster))))
+
+
+EVERY_RUN = [
+    (policy, residency, mode) for policy in BUILT_IN for residency in RESIDENCIES for mode in find_policy(policy).modes
+]
+
+
+@pytest.mark.parametrize(("policy", "residency", "mode"), EVERY_RUN)
+@given(case=cases())
+@settings(max_examples=15, suppress_health_check=[HealthCheck.filter_too_much])
+def test_checker_passes_and_no_bound_is_beaten(policy: str, residency: Residency, mode: Mode, case: Case) -> None:
+    case = Case(case.workload, replace(case.cluster, residency=residency), mode)
+    log = run(case, policy)
+    assert sorted(zip(log.request_id.codes.tolist(), log.node_id.texts(), strict=True)) == every_node(case.workload)
+    report = check(log, *case)
     assert report.violations == ()
     assert report.unchecked == ()
-    bounds = lower_bounds(case.workload, case.cluster, case.mode)
+    bounds = lower_bounds(*case, preloaded="placement" in log.extra)
     assert bounds.makespan.value <= log.summary["makespan"]
     assert bounds.mean_latency.value <= log.summary["average_request_time"]
 
 
-@given(cases(), st.data())
-def test_later_requests_change_no_earlier_decision(case: Case, data: st.DataObject) -> None:
-    workload = case.workload
+def every_node(workload: Workload) -> list[tuple[int, str]]:
+    flows = [workload.workflows[flow] for flow in workload.workflow.tolist()]
+    return sorted((request, node.id) for request, flow in enumerate(flows) for node in flow.nodes)
+
+
+@given(cases(residencies=RESIDENCIES), st.data())
+def test_checker_passes_after_a_placement(case: Case, data: st.DataObject) -> None:
+    """Baseline runs models elsewhere too, which no static deployment does; every other rule must hold."""
+    log = run(case, placing(data.draw(placements(case.workload, case.cluster))))
+    assert {violation.rule for violation in check(log, *case).violations} <= {"placement"}
+
+
+EVERY_ONLINE_RUN = [(policy, residency) for policy, residency, mode in EVERY_RUN if mode == "online"]
+
+
+@pytest.mark.parametrize(("policy", "residency"), EVERY_ONLINE_RUN)
+@given(case=cases(), data=st.data())
+@settings(max_examples=15, suppress_health_check=[HealthCheck.filter_too_much])
+def test_later_requests_change_no_earlier_decision(
+    policy: str, residency: Residency, case: Case, data: st.DataObject
+) -> None:
+    workload, cluster = case.workload, replace(case.cluster, residency=residency)
     moments = sorted(set(workload.timestamp.tolist()))
     last = data.draw(st.sampled_from(moments))
-    kept = first_requests(workload, last)
-    whole = simulate(workload, case.cluster, "baseline", "online")
-    part = simulate(kept, case.cluster, "baseline", "online")
+    kept = workload.select(np.flatnonzero(workload.timestamp <= last))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simulator, "FIRST_REVIEW", 2)  # of those that look back at what has arrived
+        whole = run(Case(workload, cluster, "online"), policy)
+        part = run(Case(kept, cluster, "online"), policy)
     until = next((moment for moment in moments if moment > last), None)
     horizon = np.inf if until is None else (until - moments[0]) / 1e9
     assert decisions_before(whole, horizon) == decisions_before(part, horizon)
-
-
-def first_requests(workload: Workload, last: int) -> Workload:
-    """The requests that arrive no later than `last`."""
-    keep = workload.timestamp <= last
-    return Workload(
-        workload.config,
-        [id for id, kept in zip(workload.request_ids, keep, strict=True) if kept],
-        workload.workflow[keep],
-        workload.timestamp[keep],
-        workload.duration[keep[workload.request]],
-    )
 
 
 def decisions_before(log: Log, horizon: float) -> list[tuple[object, ...]]:
@@ -218,7 +280,7 @@ class ShortestFirst:
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=12), st.integers(1, 3))
 def test_order_decides_who_is_next(durations: list[int], gpus: int) -> None:
     workload = tiny({"a": 1}, "a", count=len(durations))
-    workload = dataclasses.replace(workload, duration=np.array(durations, np.float64))
+    workload = replace(workload, duration=np.array(durations, np.float64))
     log = simulate(workload, Cluster(gpus), ShortestFirst())
     assert log.execution_time.tolist() == sorted(durations)
     assert check(log, workload).valid
@@ -321,7 +383,7 @@ class Curious:
     ],
 )
 def test_view_shows_neither_the_future_nor_what_is_not_there(question, complaint) -> None:
-    workload = dataclasses.replace(tiny({"a": 1, "b": 1}, "ab", count=2), timestamp=np.array([0, 10**9]))
+    workload = replace(tiny({"a": 1, "b": 1}, "ab", count=2), timestamp=np.array([0, 10**9]))
     with pytest.raises(PolicyError, match=rf"choose failed at .*test_simulator.py:\d+: .*{complaint}"):
         simulate(workload, Cluster(1), Curious(question), "online")
 
