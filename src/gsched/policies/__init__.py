@@ -26,6 +26,7 @@ BUILT_IN = (
     "edf",
     "tiered",
     "offline",
+    "improved",
 )
 """Names of the built-in policies, in the order in which tables show them."""
 

@@ -1,9 +1,9 @@
 """A plan made ahead, which `offline` and `hybrid` share: nodes by dependency level, then by model, as blocks on gangs.
 
 All nodes of one dependency level and one model form a group. Levels are planned in turn; within a level the model of
-the last group goes on if it can, then the group with the most GPU-seconds is next. A group is cut into blocks, each a
-number of nodes on a gang, such that the GPUs' projected ends stay balanced, on gangs that hold the model where there
-are any. Nodes of a group are interchangeable, so a block says how many, not which.
+the last group goes on if it can, then the group with the most GPU-seconds is next. A group is cut into blocks, each so
+much work on a gang, such that the GPUs' projected ends stay balanced, on gangs that hold the model where there
+are any. Nodes of a group are interchangeable, so a block says how many seconds of work, not which nodes.
 """
 
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ from gsched.workload import Floats, Longs, Model, Workload
 
 
 class Block(NamedTuple):
-    """So many nodes of one level and model, one after another on one gang."""
+    """So many seconds of work of one level and model, one node after another on one gang."""
 
     level: int
     model: int
     gang: int
-    nodes: int
+    seconds: float
 
 
 class Group(NamedTuple):
@@ -37,8 +37,8 @@ class Group(NamedTuple):
     seconds: float  # that they execute, together
 
 
-def plan_blocks(workload: Workload, cluster: Cluster) -> Iterator[Block]:
-    """Yield the blocks in the order of the plan; every model that is used must fit the cluster."""
+def plan_blocks(workload: Workload, cluster: Cluster) -> Iterator[tuple[Group, list[Block]]]:
+    """Yield the groups in the order of the plan, each with its blocks; every model in use must fit the cluster."""
     gpus = [model.gpus_required for model in workload.models]
     projection = _Projection(workload.models, cluster)
     last = NONE
@@ -48,7 +48,7 @@ def plan_blocks(workload: Workload, cluster: Cluster) -> Iterator[Block]:
             group = max(groups, key=lambda g: (g.model == last, g.seconds * gpus[g.model], -g.model))
             groups.remove(group)
             last = group.model
-            yield from projection.add(group, water_level(projection.free, load))
+            yield group, list(projection.add(group, water_level(projection.free, load)))
 
 
 def _groups_by_level(workload: Workload) -> Iterator[list[Group]]:
@@ -68,6 +68,15 @@ def water_level(begins: Floats, amount: float) -> float:
     return float(levels[np.flatnonzero(levels >= ordered)[-1]]) if amount > 0 else float(ordered[0])
 
 
+def disjoint_gangs(cluster: Cluster, size: int) -> list[int]:
+    """Return first GPUs of disjoint gangs, as many as fit; always the same ones, so that they are found loaded."""
+    gangs: list[int] = []
+    for start in gang_starts(cluster, size):
+        if not gangs or start >= gangs[-1] + size:
+            gangs.append(start)
+    return gangs
+
+
 class _Projection:
     """What each GPU will hold, and when it will be free, if the blocks so far take as long as their groups' means."""
 
@@ -77,34 +86,21 @@ class _Projection:
         self._label_gang = np.full(cluster.gpus, NONE, np.int64)
         self._models, self._cluster = models, cluster
         self._memory = np.array([model.memory_gb for model in models])
-        self._tiles: dict[int, Longs] = {}
 
     def add(self, group: Group, target: float) -> Iterator[Block]:
         """Spread a group over gangs up to a target time, later where it must be, and yield its blocks."""
-        tiles = self._tiles_of(self._models[group.model].gpus_required)
-        gpus = tiles[:, None] + np.arange(self._models[group.model].gpus_required)
+        size = self._models[group.model].gpus_required
+        tiles = np.array(disjoint_gangs(self._cluster, size), np.int64)
+        gpus = tiles[:, None] + np.arange(size)
         cost = self._cost(group.model, gpus)
         begin = self.free[gpus].max(axis=1) + cost
         target = max(target, water_level(begin, group.seconds))
         held = (self._label[gpus] == group.model).all(axis=1) & (self._label_gang[gpus] == tiles[:, None]).all(axis=1)
-        chosen, seconds = _shares(group.seconds, np.lexsort((tiles, begin, ~held)), begin, cost, target)
-        counts = _whole(seconds, group.nodes)
-        for tile, count in zip(chosen, counts, strict=True):
-            if count:
-                self.free[gpus[tile]] = begin[tile] + count * (group.seconds / group.nodes)
-                self._label[gpus[tile]] = group.model
-                self._label_gang[gpus[tile]] = tiles[tile]
-                yield Block(group.level, group.model, int(tiles[tile]), count)
-
-    def _tiles_of(self, size: int) -> Longs:
-        """Return first GPUs of disjoint gangs, as many as fit; always the same, so that they are found loaded again."""
-        if size not in self._tiles:
-            tiles: list[int] = []
-            for start in gang_starts(self._cluster, size):
-                if not tiles or start >= tiles[-1] + size:
-                    tiles.append(start)
-            self._tiles[size] = np.array(tiles, np.int64)
-        return self._tiles[size]
+        for tile, seconds in _shares(group.seconds, np.lexsort((tiles, begin, ~held)), begin, cost, target):
+            self.free[gpus[tile]] = begin[tile] + seconds
+            self._label[gpus[tile]] = group.model
+            self._label_gang[gpus[tile]] = tiles[tile]
+            yield Block(group.level, group.model, int(tiles[tile]), seconds)
 
     def _cost(self, model: int, gpus: Longs) -> Floats:
         """Return the seconds of loading a model onto each gang of `gpus`, shape (gangs, size)."""
@@ -117,7 +113,7 @@ class _Projection:
         return cost
 
 
-def _shares(amount: float, order: Longs, begin: Floats, cost: Floats, target: float) -> tuple[list[int], list[float]]:
+def _shares(amount: float, order: Longs, begin: Floats, cost: Floats, target: float) -> list[tuple[int, float]]:
     """Return which gangs, of those in order of preference, work how many of `amount` seconds.
 
     They are filled up to the target one after another, but none is loaded for less work than its loading takes unless
@@ -132,68 +128,66 @@ def _shares(amount: float, order: Longs, begin: Floats, cost: Floats, target: fl
             left -= max(room, 0.0)
     room = max(target, water_level(begin[chosen], amount)) - begin[chosen]
     filled = np.minimum(np.cumsum(np.maximum(room, 0.0)), amount)
-    return chosen, np.diff(filled, prepend=0.0).tolist()
-
-
-def _whole(seconds: list[float], count: int) -> list[int]:
-    """Return `count` nodes shared in proportion to `seconds`."""
-    ends = np.cumsum(seconds)
-    if ends[-1] == 0:
-        return [count] + [0] * (len(seconds) - 1)
-    ends = np.rint(ends / ends[-1] * count).astype(np.int64)
-    counts: list[int] = np.diff(ends, prepend=0).tolist()
-    return counts
+    return list(zip(chosen, np.diff(filled, prepend=0.0).tolist(), strict=True))
 
 
 class Plan(NamedTuple):
     """Blocks in the order in which they were planned, and how far they have got.
 
-    Those of one group stand together. A block's turn has come when no earlier block of any of its GPUs has nodes left.
+    A block is open until its seconds are used up or no node of its group is left to start; the last open block of a
+    group takes all that are left. A block's turn has come when it is the first open one of all its GPUs.
     """
 
     template_level: Any  # (templates)
     level: Any  # (blocks)
     model: Any  # (blocks)
     gang: Any  # (blocks) first GPU
-    left: Any  # (blocks) nodes yet to start
-    group_first: Any  # (blocks) first block of the block's group
-    group_end: Any  # (blocks) first block of the next group
+    group: Any  # (blocks)
+    left: Any  # (blocks) seconds of work yet to start
+    open: Any  # (blocks) 1, or 0 when it is done
+    group_first: Any  # (groups + 1) the group's first block
+    group_open: Any  # (groups) open blocks
+    group_nodes: Any  # (groups) nodes yet to start
     queue: Any  # blocks of each GPU in their order
-    queue_at: Any  # (GPUs) position in `queue` of the GPU's first block with nodes left
+    queue_at: Any  # (GPUs) position in `queue` of the GPU's first open block
     queue_end: Any  # (GPUs) where the GPU's slice of `queue` ends
     turn: Any  # (models x words) gangs whose block's turn has come, by the block's model and first GPU
 
 
 def new_plan(workload: Workload, cluster: Cluster) -> Plan:
     """Return the plan for a workload; every model that is used must fit the cluster."""
-    blocks = list(plan_blocks(workload, cluster))
-    columns = np.array(blocks, np.int64).reshape(-1, len(Block._fields)).T
-    level, model, gang, count = (np.ascontiguousarray(column) for column in columns)
-    size = np.array([m.gpus_required for m in workload.models], np.int64)[model]
-    group = np.cumsum((np.diff(level, prepend=-1) != 0) | (np.diff(model, prepend=-1) != 0))
-    held = sorted((gpu, b) for b, block in enumerate(blocks) for gpu in range(block.gang, block.gang + int(size[b])))
+    planned = list(plan_blocks(workload, cluster))
+    blocks = [block for _, parts in planned for block in parts]
+    sizes = [workload.models[block.model].gpus_required for block in blocks]
+    per_group = [len(parts) for _, parts in planned]
+    half_a_node = np.repeat([group.seconds / group.nodes / 2 for group, _ in planned], per_group)
+    held = sorted((gpu, b) for b, block in enumerate(blocks) for gpu in range(block.gang, block.gang + sizes[b]))
     ends = np.searchsorted([gpu for gpu, _ in held], np.arange(cluster.gpus), "right")
+    words = -(-cluster.gpus // WORD)
     plan = Plan(
         workload.template_level.astype(np.int64),
-        level,
-        model,
-        gang,
-        count,
-        np.searchsorted(group, group, "left"),
-        np.searchsorted(group, group, "right"),
+        np.array([block.level for block in blocks], np.int64),
+        np.array([block.model for block in blocks], np.int64),
+        np.array([block.gang for block in blocks], np.int64),
+        np.repeat(np.arange(len(planned)), per_group),
+        # Nodes are not cut: a block is done when what is left is less than half of one.
+        np.array([block.seconds for block in blocks]) - half_a_node,
+        np.ones(len(blocks), np.int64),
+        np.cumsum([0, *per_group]),
+        np.array(per_group, np.int64),
+        np.array([group.nodes for group, _ in planned], np.int64),
         np.array([block for _, block in held], np.int64),
         np.append(0, ends[:-1]),
         ends,
-        np.zeros(len(workload.models) * -(-cluster.gpus // WORD), np.int64),
+        np.zeros(len(workload.models) * words, np.int64),
     )
-    words = len(plan.turn) // len(workload.models)
-    for block in range(len(blocks)):
-        give_turn(plan, block, int(size[block]), words)
+    for block, size in enumerate(sizes):
+        _give_turn(plan, block, size, words)
     return plan
 
 
 @kernel
-def give_turn(plan: Plan, block: int, size: int, words: int) -> None:
+def _give_turn(plan: Plan, block: int, size: int, words: int) -> None:
     """Note that a block's turn has come, if it has."""
     gang = plan.gang[block]
     for gpu in range(gang, gang + size):
@@ -205,22 +199,35 @@ def give_turn(plan: Plan, block: int, size: int, words: int) -> None:
 
 @kernel
 def count_start(core: Core, plan: Plan, block: int) -> None:
-    """Count a node of a block as started; if it was the last, the next blocks of its GPUs have their turn."""
-    plan.left[block] -= 1
-    if plan.left[block] > 0:
-        return
+    """Note that a block is about to start the next node of its model."""
+    group = plan.group[block]
+    plan.group_nodes[group] -= 1
+    plan.left[block] -= core.estimate[head_node(core, plan.model[block])]
+    if plan.group_nodes[group] == 0:
+        for other in range(plan.group_first[group], plan.group_first[group + 1]):
+            if plan.open[other] == 1:
+                _close(core, plan, other)
+    elif plan.left[block] <= 0 and plan.group_open[group] > 1:
+        _close(core, plan, block)
+
+
+@kernel
+def _close(core: Core, plan: Plan, block: int) -> None:
+    """Close a block; the next blocks of its GPUs may have their turn."""
     model = plan.model[block]
     gang = plan.gang[block]
     words = core.gpus.count[WORDS]
     size = core.models.gpus[model]
+    plan.open[block] = 0
+    plan.group_open[plan.group[block]] -= 1
     plan.turn[model * words + gang // WORD] &= ~(1 << (gang % WORD))
     for gpu in range(gang, gang + size):
-        while plan.queue_at[gpu] < plan.queue_end[gpu] and plan.left[plan.queue[plan.queue_at[gpu]]] == 0:
+        while plan.queue_at[gpu] < plan.queue_end[gpu] and plan.open[plan.queue[plan.queue_at[gpu]]] == 0:
             plan.queue_at[gpu] += 1
     for gpu in range(gang, gang + size):
         if plan.queue_at[gpu] < plan.queue_end[gpu]:
             following = plan.queue[plan.queue_at[gpu]]
-            give_turn(plan, following, core.models.gpus[plan.model[following]], words)
+            _give_turn(plan, following, core.models.gpus[plan.model[following]], words)
 
 
 @kernel
