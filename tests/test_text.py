@@ -1,12 +1,15 @@
 """The text log: one printable line an event, in an order that tells what happened."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gsched.cluster import Cluster
+from gsched.policies import Policy
+from gsched.policies.baseline import choose
 from gsched.report.text import log_lines, metrics_lines
 from gsched.simulator import simulate
 from gsched.workload import Config, Model, Node, Workflow, Workload
@@ -51,3 +54,112 @@ def test_names_are_printable_and_on_one_line():
         text = list(lines)
         assert all(line.isprintable() for line in text)
         assert any(SHOWN in line for line in text)
+
+
+HEAD = """\
+Starting placed scheduler with 3 requests
+Mode: online, Simulate: false
+Options: patience=3.0
+Available GPUs: [0, 1, 2]
+Model-to-GPU assignments:
+  GPU 0 (Server 0): x, y
+  GPU 1 (Server 0): none
+  GPU 2 (Server 1): y
+Server configurations:
+  Server 0 (GPUs 0-1): x, y
+  Server 1 (GPU 2): y
+Starting discrete event simulation...
+(6 nodes: their events are in the execution log only)
+Simulation completed at time 6.40s
+"""
+
+METRICS = """
+============================================================
+EXECUTION METRICS
+============================================================
+Total execution time (makespan): 6.40 seconds
+Proven lower bound: 5.00 seconds (critical path), gap 28.00%
+Total requests processed: 3
+Total nodes executed: 6
+Dependency levels: 2
+Average throughput: 0.938 nodes/second
+Simulation mode: no models were called
+
+Static deployment metrics:
+  Server efficiency: 100.0%
+  Intra-server workflows: 3
+  Inter-server workflows: 0
+  Cross-server communications: 0
+  Deployment time: 1.40 seconds, before time 0
+
+Request completion times:
+  Average: 4.70s
+  Median: 4.70s
+  P90: 5.26s
+  P99: 5.39s
+  Min: 4.00s
+  Max: 5.40s
+  Proven lower bound of the average: 4.00s (critical path), gap 17.50%
+
+Deadlines and tiers:
+  SLO attainment: 50.0% of the requests with a deadline
+  Goodput: 0.312 requests/second done in time
+  Tier   Requests   With deadline   Attained     Goodput/s       Average           P99
+     1          1               1     100.0%         0.156         4.00s         4.00s
+     2          2               1       0.0%         0.156         5.05s         5.39s
+
+Waiting times of nodes:
+  Average: 0.00s
+  Median: 0.00s
+  P90: 0.00s
+  P99: 0.00s
+  Min: 0.00s
+  Max: 0.00s
+
+GPU utilization:
+  GPU 0 (Server 0): 2 executions, 4.00s busy time (62.5% utilization), Models: {'x', 'y'}
+  GPU 1 (Server 0): 2 executions, 5.40s busy time (84.4% utilization), Models: {}
+  GPU 2 (Server 1): 2 executions, 4.70s busy time (73.4% utilization), Models: {'y'}
+
+Overall GPU statistics:
+  Average utilization: 73.4%
+  Utilization variance: 79.8
+
+Model execution counts:
+  x: 3 executions
+  y: 3 executions
+
+Model switching:
+  Total switches: 0
+  Total loads: 3
+  Total switch time: 2.10 seconds
+  Switch overhead: 32.8%"""
+
+
+def test_everything_that_a_run_can_tell():
+    """Deadlines, tiers, servers, options and a static placement; a placed model may be loaded elsewhere, too."""
+    workload = replace(chains(3, 1.0, 2.0), deadline=np.array([4.0, 3.0, np.inf]), tier=np.array([1, 2, 2]))
+    policy = Policy("placed", choose, place=lambda _: ((0, 0), (1, 2), (1, 0)), options={"patience": 3.0})
+    log = simulate(workload, Cluster(3, 2), policy, "online")
+    assert "\n".join(log_lines(log, workload, events=False)) == HEAD + METRICS
+
+
+def test_of_many_gpus_the_first_are_shown():
+    log = simulate(chains(2, 1.0, 1.0), Cluster(40))
+    shown = [line for line in metrics_lines(log) if line.startswith("  GPU ")]
+    assert len(shown) == 32
+    assert "  … and 8 more GPUs (the .log file has them all)" in metrics_lines(log)
+    assert not any("Server" in line or "Models:" in line for line in metrics_lines(log))
+
+
+def test_what_cannot_be_said_is_a_dash():
+    workload = replace(chains(1, 1.0, 0.0), deadline=np.array([np.inf]), tier=np.array([7]))
+    models = {
+        name: replace(model, memory_gb=0.0, load_time_seconds=0.0) for name, model in workload.config.models.items()
+    }
+    workload = replace(workload, config=replace(workload.config, models=models))
+    text = "\n".join(metrics_lines(simulate(workload, Cluster(2, switch_overhead=0.0))))
+    assert "Average throughput: -\n" in text
+    assert "  SLO attainment: - of" in text
+    assert "  Goodput: - done" in text
+    assert re.search(r"\n     7 +1 +0 +- +- +0.00s +0.00s\n", text)

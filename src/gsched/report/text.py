@@ -57,7 +57,8 @@ def _placement(log: Log) -> Iterator[str]:
         yield f"  GPU {gpu} (Server {part['server_id']}): {', '.join(part['assigned_models']) or 'none'}"
     yield "Server configurations:"
     for server, part in log.extra["server_assignments"].items():
-        gpus = f"GPUs {part['gpu_ids'][0]}-{part['gpu_ids'][-1]}"
+        first, last = part["gpu_ids"][0], part["gpu_ids"][-1]
+        gpus = f"GPU {first}" if first == last else f"GPUs {first}-{last}"
         yield f"  Server {server} ({gpus}): {', '.join(part['models']) or 'none'}"
 
 
