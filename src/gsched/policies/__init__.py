@@ -27,6 +27,7 @@ BUILT_IN = (
     "tiered",
     "offline",
     "improved",
+    "hybrid",
 )
 """Names of the built-in policies, in the order in which tables show them."""
 

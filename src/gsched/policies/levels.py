@@ -139,7 +139,7 @@ class Plan(NamedTuple):
     """
 
     template_level: Any  # (templates)
-    level: Any  # (blocks)
+    template_group: Any  # (templates) NONE where no request has the node
     model: Any  # (blocks)
     gang: Any  # (blocks) first GPU
     group: Any  # (blocks)
@@ -159,22 +159,24 @@ def new_plan(workload: Workload, cluster: Cluster) -> Plan:
     planned = list(plan_blocks(workload, cluster))
     blocks = [block for _, parts in planned for block in parts]
     sizes = [workload.models[block.model].gpus_required for block in blocks]
-    per_group = [len(parts) for _, parts in planned]
+    per_group = np.array([len(parts) for _, parts in planned], np.int64)
+    group_of = {(group.level, group.model): i for i, (group, _) in enumerate(planned)}
+    places = zip(workload.template_level.tolist(), workload.template_model.tolist(), strict=True)
     half_a_node = np.repeat([group.seconds / group.nodes / 2 for group, _ in planned], per_group)
     held = sorted((gpu, b) for b, block in enumerate(blocks) for gpu in range(block.gang, block.gang + sizes[b]))
     ends = np.searchsorted([gpu for gpu, _ in held], np.arange(cluster.gpus), "right")
     words = -(-cluster.gpus // WORD)
     plan = Plan(
         workload.template_level.astype(np.int64),
-        np.array([block.level for block in blocks], np.int64),
+        np.array([group_of.get(place, NONE) for place in places], np.int64),
         np.array([block.model for block in blocks], np.int64),
         np.array([block.gang for block in blocks], np.int64),
         np.repeat(np.arange(len(planned)), per_group),
         # Nodes are not cut: a block is done when what is left is less than half of one.
         np.array([block.seconds for block in blocks]) - half_a_node,
         np.ones(len(blocks), np.int64),
-        np.cumsum([0, *per_group]),
-        np.array(per_group, np.int64),
+        np.append(0, np.cumsum(per_group)),
+        per_group.copy(),
         np.array([group.nodes for group, _ in planned], np.int64),
         np.array([block for _, block in held], np.int64),
         np.append(0, ends[:-1]),
@@ -231,16 +233,19 @@ def _close(core: Core, plan: Plan, block: int) -> None:
 
 
 @kernel
-def planned_gang(core: Core, plan: Plan, model: int) -> int:
-    """Return the first GPU of the lowest idle gang whose block may start the next node of a model, or NONE."""
-    level = plan.template_level[core.graph.template[head_node(core, model)]]
+def planned_gang(core: Core, plan: Plan, model: int, warm: bool) -> int:
+    """Return the first GPU of the lowest idle gang whose block may start the next node of a model, or NONE.
+
+    Where `warm`, only gangs count that hold the model.
+    """
+    group = plan.template_group[core.graph.template[head_node(core, model)]]
     size = core.models.gpus[model]
     words = core.gpus.count[WORDS]
     for w in range(words):
-        mask = plan.turn[model * words + w] & core.gpus.idle[w]
+        mask = plan.turn[model * words + w] & (core.gpus.warm[model * words + w] if warm else core.gpus.idle[w])
         while mask != 0:
             gang = w * WORD + lowest_bit(mask)
-            if plan.level[plan.queue[plan.queue_at[gang]]] == level and all_idle(core.gpus, gang, size):
+            if plan.group[plan.queue[plan.queue_at[gang]]] == group and all_idle(core.gpus, gang, size):
                 return gang
             mask &= mask - 1
     return NONE

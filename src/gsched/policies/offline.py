@@ -20,7 +20,7 @@ def choose(core: Core, plan: Plan) -> tuple[int, int]:
         return WAIT
     for model in range(len(core.models.gpus)):
         if backlog(core, model) > 0:
-            gang = planned_gang(core, plan, model)
+            gang = planned_gang(core, plan, model, False)
             if gang != NONE:
                 count_start(core, plan, plan.queue[plan.queue_at[gang]])
                 return model, gang
