@@ -44,6 +44,11 @@ def log(summary: Mapping[str, object] = {}, *, without: str = "", **first: objec
     return json.dumps({"summary": SUMMARY | summary, "executions": [row, ROWS[1]]})
 
 
+def deployed(**parts: object) -> str:
+    """A valid log with parts that tell of a deployment."""
+    return json.dumps({"summary": SUMMARY, "executions": ROWS, **parts})
+
+
 def parquet_log(without: str = "", summary: object = SUMMARY, **columns: object) -> Callable[[Path], None]:
     """The valid log as Parquet, with some columns changed."""
     table = {name: [row[name] for row in ROWS] for name in ROWS[0]} | columns
@@ -197,6 +202,40 @@ INVALID_LOGS: dict[str, tuple[Content, str]] = {
     "bandwidth NaN": (log({"pcie_bandwidth": float("nan")}), "summary: the summary does not describe a cluster"),
     "bandwidth of 400 digits": (log({"pcie_bandwidth": 10**400}), "summary: the summary does not describe a cluster"),
     "bandwidth null": (log({"pcie_bandwidth": None}), "summary: the summary does not describe a cluster"),
+    "residency unknown": (log({"residency": "both"}), "summary: the summary does not describe a cluster"),
+    "residency a list": (log({"residency": ["shared"]}), "summary: the summary does not describe a cluster"),
+    "placement a text": (deployed(placement="llm"), "placement: placement makes no sense: Expected `array`, got `str`"),
+    "placement of nulls": (deployed(placement=[None]), "placement: placement makes no sense: Expected `object`"),
+    "placement of a GPU of 400 digits": (
+        deployed(placement=[{"model": "llm", "gpu_ids": [10**400]}]),
+        "placement: placement makes no sense",
+    ),
+    "placement of NaN": (
+        deployed(placement=[{"model": "llm", "gpu_ids": [float("nan")]}]),
+        "placement: placement makes no sense",
+    ),
+    "placement elsewhere": (
+        deployed(placement=[{"model": "llm", "gpu_ids": [1]}]),
+        "placement: runs where its model was not placed: row 0 (request r0, node a): llm",
+    ),
+    "placement empty": (deployed(placement=[]), "placement: runs where its model was not placed: row 0"),
+    "assignments a list": (
+        deployed(gpu_assignments=[]),
+        "placement: gpu_assignments makes no sense: Expected `object`",
+    ),
+    "assignments to a GPU without number": (
+        deployed(gpu_assignments={"GPU 0": {"assigned_models": ["llm"]}}),
+        "placement: gpu_assignments makes no sense",
+    ),
+    "assignments nested deeply": (
+        deployed().replace("{", f'{{"gpu_assignments": {"[" * 200}{"]" * 200}, ', 1),
+        "placement: gpu_assignments makes no sense",
+    ),
+    "servers a number": (deployed(server_assignments=4), "placement: server_assignments makes no sense: Expected"),
+    "servers of other GPUs": (
+        deployed(server_assignments={"0": {"gpu_ids": [1], "models": []}}),
+        "assignments: server_assignments is wrong: server 0 has GPUs 0 to 1, not [1]",
+    ),
     "Parquet, time NaN": (
         parquet_log(start_time=[float("nan"), 4.0]),
         "times: start_time is not a finite number: row 0",
