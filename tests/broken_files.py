@@ -160,6 +160,12 @@ def _twice(path: Path) -> None:
     pq.write_table(pa.Table.from_arrays(columns, ["request_id", "request_id", "timestamp", "workflow_id"]), path)
 
 
+def _deadline_twice(path: Path) -> None:
+    columns = [pa.array(["r0"]), pa.array(["t"]), pa.array(["chain"]), pa.array([1.0]), pa.array([2.0])]
+    names = ["request_id", "timestamp", "workflow_id", "deadline", "deadline"]
+    pq.write_table(pa.Table.from_arrays(columns, names), path)
+
+
 def _not_utf8(path: Path) -> None:
     ids = pa.StringArray.from_buffers(2, pa.py_buffer(b"\0\0\0\0\2\0\0\0\4\0\0\0"), pa.py_buffer(b"\xff\xfer1"))
     parquet(request_id=ids)(path)
@@ -280,6 +286,33 @@ PARQUET: dict[str, Broken] = {
             )
         ),
         "row 1: node_execution_times.b: is given twice; remove one of them",
+    ),
+    "tiers out of range": other(
+        "r.parquet",
+        parquet(tier=pa.array([0, 2**64 - 1], pa.uint64())),
+        (
+            "row 0: tier: must be a whole number from 1 to 100, not 0; correct it",
+            "row 1: tier: must be a whole number from 1 to 100, not 18446744073709551615; correct it",
+        ),
+    ),
+    "tiers are not whole": other(
+        "r.parquet", parquet(tier=[1.0, 2.0]), "tier: must be a column of whole numbers, not double; convert it"
+    ),
+    "deadlines out of range": other(
+        "r.parquet",
+        parquet(deadline=pa.array([-1.0, float("nan")])),
+        (
+            "row 0: deadline: must be at least 0, not -1.0; correct the sign or the value",
+            "row 1: deadline: must be finite, not nan; give a finite number",
+        ),
+    ),
+    "deadlines are times": other(
+        "r.parquet",
+        parquet(deadline=pa.array([1, 2], pa.timestamp("ms"))),
+        "deadline: must be a column of numbers, not timestamp[ms]; convert it",
+    ),
+    "deadlines twice": other(
+        "r.parquet", _deadline_twice, "deadline: this column stands twice; remove or rename one of them"
     ),
     "time missing and unknown": other(
         "r.parquet",

@@ -103,6 +103,49 @@ CASES: dict[str, Broken] = {
             '7: requests[1].timestamp: "2024-01-01T25:00:01" is no ISO 8601 timestamp; write it like',
         ),
     ),
+    "tier is 0": requests(
+        ("    workflow_id: chain", "    workflow_id: chain\n    tier: 0"),
+        expected="5: requests[0].tier: must be a whole number from 1 to 100, not 0; correct it",
+    ),
+    "tier and deadline out of range": requests(
+        ("    workflow_id: chain", "    workflow_id: chain\n    tier: 101\n    deadline: -0.5"),
+        expected=(
+            "5: requests[0].tier: must be a whole number from 1 to 100, not 101; correct it",
+            "6: requests[0].deadline: must be at least 0, not -0.5; correct the sign or the value",
+        ),
+    ),
+    "tier is not whole": requests(
+        ("    workflow_id: chain", "    workflow_id: chain\n    tier: 2.0"),
+        expected="5: requests[0].tier: must be a whole number from 1 to 100, not 2.0; correct it",
+    ),
+    "tier is a text": requests(
+        ("    workflow_id: chain", "    workflow_id: chain\n    tier: gold"),
+        expected='5: requests[0].tier: must be a whole number from 1 to 100, not "gold"; correct it',
+    ),
+    "tier is a boolean": requests(
+        ("    workflow_id: chain", "    workflow_id: chain\n    tier: true"),
+        expected="5: requests[0].tier: must be a whole number from 1 to 100, not true; correct it",
+    ),
+    "deadline infinite": requests(
+        ("    workflow_id: chain", "    workflow_id: chain\n    deadline: .inf"),
+        expected="5: requests[0].deadline: must be finite, not inf; give a finite number",
+    ),
+    "deadline is a timestamp": requests(
+        ("    workflow_id: chain", "    workflow_id: chain\n    deadline: 2024-01-01T10:00:30"),
+        expected='5: requests[0].deadline: must be a number, not the text "2024-01-01T10:00:30"; write a plain',
+    ),
+    "deadline in another unit": requests(
+        ("    workflow_id: chain", "    workflow_id: chain\n    deadline: 1e18"),
+        expected="5: requests[0].deadline: must be at most 1e+15, not 1e+18; correct the value or its unit",
+    ),
+    "deadline is a mapping": requests(
+        ("    workflow_id: chain", "    workflow_id: chain\n    deadline: {seconds: 30}"),
+        expected="5: requests[0].deadline: must be a number, not a mapping; give a number",
+    ),
+    "tier in JSON Lines": lines(
+        ('"r1"', '"r1", "tier": -1'),
+        expected="3: [1].tier: must be a whole number from 1 to 100, not -1; correct it",
+    ),
     "timestamp is a list": requests(
         ('"2024-01-01T10:00:00"', "[2024, 1, 1]"),
         expected="3: requests[0].timestamp: must be an ISO 8601 text or seconds since 1970; write it",

@@ -101,7 +101,10 @@ def folder(tmp_path_factory) -> Path:
 
 CONFIG_VALUE = yaml.safe_load(CONFIG)
 REQUESTS_VALUE = {
-    "requests": [request | {"input_data": {"prompt": "x"}} for request in yaml.safe_load(REQUESTS)["requests"]]
+    "requests": [
+        request | {"input_data": {"prompt": "x"}, "tier": 2, "deadline": 30.5}
+        for request in yaml.safe_load(REQUESTS)["requests"]
+    ]
 }
 
 

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import broken_files
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +13,7 @@ import yaml
 from broken import CONFIG, LINES, REQUESTS, edited, write
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import SECOND, workloads
+from strategies import SECOND, urgent, workloads
 
 from gsched.checker import check
 from gsched.cluster import Cluster
@@ -64,7 +65,7 @@ def folder(tmp_path_factory) -> Path:
 @st.composite
 def named_workloads(draw: st.DrawFn) -> Workload:
     """Workloads with ids and details that formats find hard."""
-    workload = draw(workloads())
+    workload = draw(workloads().flatmap(urgent))
     count = workload.request_count
     ids = draw(st.lists(texts.filter(bool), min_size=count, max_size=count, unique=True))
     details = {
@@ -94,6 +95,9 @@ def test_what_is_saved_is_loaded(folder, suffix, workload):
     assert loaded.workflow.tolist() == workload.workflow.tolist()
     assert loaded.timestamp.tolist() == workload.timestamp.tolist()
     assert loaded.duration.tobytes() == (workload.duration + 0.0).tobytes()
+    for name in ("deadline", "tier"):
+        held, read = getattr(workload, name), getattr(loaded, name)
+        assert (None if read is None else read.tolist()) == (None if held is None else held.tolist())
     assert parsed(loaded.details) == parsed(workload.details)
     assert load_workload(config, requests).details == {}
 
@@ -226,6 +230,79 @@ def test_parquet_columns_may_be_of_related_types(timestamp, text, number, tmp_pa
     assert workload.duration.tolist() == [2.0, 2.5, 2.0, 0.5, 2.5, 2.0]
     assert workload.arrival("online").tolist() == [0.0, 1.0]
     assert workload.timestamp[0] == 1_704_103_200 * SECOND
+
+
+# Tiers and deadlines
+
+
+def with_urgency(first: str, second: str = "") -> str:
+    """Requests of which the first and the second have further fields."""
+    return edited(REQUESTS, ("b: 2.5, c: 1}\n", f"b: 2.5, c: 1}}\n{first}")) + second
+
+
+def test_tiers_and_deadlines_are_read(tmp_path):
+    both = with_urgency("    deadline: 30\n    tier: 3\n", "    deadline: 0.1\n    tier: 100\n")
+    workload, warnings = loaded(tmp_path, requests=both)
+    assert workload.tier.tolist() == [3, 100]
+    assert workload.deadline.tolist() == [30.0, 0.1]
+    assert workload.due("online").tolist() == [30.0, 1.1]
+    assert not warnings
+
+
+def test_what_has_no_tier_is_of_the_first_and_what_has_no_deadline_has_none(tmp_path):
+    workload, _ = loaded(tmp_path, requests=with_urgency("    tier: 2\n", "    tier: null\n    deadline: 0\n"))
+    assert workload.tier.tolist() == [2, 1]
+    assert workload.deadline.tolist() == [np.inf, 0.0]
+
+
+@pytest.mark.parametrize("fields", ["", "    tier: 1\n", "    deadline: null\n    tier: null\n"])
+def test_where_nobody_is_urgent_nothing_is_held_or_saved(fields, tmp_path):
+    workload, _ = loaded(tmp_path, requests=with_urgency(fields))
+    assert workload.tier is None
+    assert workload.deadline is None
+    for suffix in ("json", "yaml", "parquet"):
+        save_requests(workload, tmp_path / f"saved.{suffix}")
+    assert pq.read_schema(tmp_path / "saved.parquet").names[3:] == ["node_execution_times"]
+    for suffix in ("json", "yaml"):
+        text = (tmp_path / f"saved.{suffix}").read_text()
+        assert "tier" not in text
+        assert "deadline" not in text
+
+
+def test_a_request_without_a_deadline_is_saved_without_one(tmp_path):
+    workload, _ = loaded(tmp_path, requests=with_urgency("    deadline: 30\n"))
+    save_requests(workload, tmp_path / "saved.jsonl")
+    first, second = map(json.loads, (tmp_path / "saved.jsonl").read_text().splitlines())
+    assert first["deadline"] == 30
+    assert "deadline" not in second
+    save_requests(workload, tmp_path / "saved.parquet")
+    assert pq.read_table(tmp_path / "saved.parquet")["deadline"].to_pylist() == [30.0, None]
+
+
+def test_misspelt_tiers_and_deadlines_are_told(tmp_path):
+    _, warnings = loaded(tmp_path, requests=with_urgency("    dead_line: 3\n    teir: 2\n"))
+    assert [warning.message + "; " + warning.hint for warning in warnings] == [
+        "is an unknown field; did you mean deadline?",
+        "is an unknown field; did you mean tier?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tier", "deadline", "held"),
+    [
+        (pa.array([2, None], pa.int8()), pa.array([0.1, None]), ([2, 1], [0.1, np.inf])),
+        (pa.array([100, 1], pa.uint64()), pa.array([None, 30], pa.int64()), ([100, 1], [np.inf, 30.0])),
+        (pa.array([1, None], pa.int64()), pa.array([0.5, 0], pa.float32()), (None, [0.5, 0.0])),
+        (pa.nulls(2), pa.nulls(2), (None, None)),
+        (pa.nulls(2, pa.int32()), pa.nulls(2, pa.float64()), (None, None)),
+        (pa.chunked_array([[1], [2]]), pa.chunked_array([[None], [1e15]], pa.float64()), ([1, 2], [np.inf, 1e15])),
+    ],
+)
+def test_parquet_tiers_and_deadlines_may_be_empty_and_of_related_types(tier, deadline, held, tmp_path):
+    write(tmp_path, {"r.parquet": broken_files.parquet(tier=tier, deadline=deadline)})
+    workload = load_workload(tmp_path / "config.yaml", tmp_path / "r.parquet")
+    found = tuple(None if column is None else column.tolist() for column in (workload.tier, workload.deadline))
+    assert found == held
 
 
 # Durations and inheritance
