@@ -485,8 +485,9 @@ def test_yaml_tells_keys_that_stand_twice():
 def test_the_examples_of_the_documentation_are_true(tmp_path):
     text = (ROOT / "docs" / "formats.md").read_text()
     blocks = re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)
-    assert [language for language, _ in blocks] == ["yaml", "yaml", "json", "python", "json"]
-    config, requests, line, parquet, log = (content for _, content in blocks)
+    assert [language for language, _ in blocks] == ["yaml", "yaml", "json", "python", "json", "json"]
+    config, requests, line, parquet, log, placement = (content for _, content in blocks)
+    assert json.loads(placement).keys() == {"placement", "gpu_assignments", "server_assignments"}
     write(tmp_path, {"config.yaml": config, "requests.yaml": requests, "one.jsonl": line, "log.json": log})
     exec(parquet.replace('"requests.parquet"', repr(str(tmp_path / "requests.parquet"))), {})
     workload = load_workload(tmp_path / "config.yaml", tmp_path / "requests.yaml")
@@ -495,6 +496,7 @@ def test_the_examples_of_the_documentation_are_true(tmp_path):
         assert list(same.request_ids) == list(workload.request_ids)
         assert np.array_equal(same.duration, workload.duration)
         assert np.array_equal(same.timestamp, workload.timestamp)
+        assert (same.tier.tolist(), same.deadline.tolist()) == ([2], [60.0])
     simulated = simulate(workload, Cluster(4), mode="online")
     shown = read_log(tmp_path / "log.json")
     assert check(shown, workload).valid
