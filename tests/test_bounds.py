@@ -1,19 +1,21 @@
 """No schedule beats a bound, and simple cases reach it."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from reference import allowed_gangs, simulate_slowly
-from strategies import Case, cases, clusters, configs
+from strategies import RESIDENCIES, Case, cases, clusters, configs
 
 from gsched.bounds import Bounds, fluid, lower_bounds
 from gsched.bounds.capacity import LoadCosts, gangs_at_once, usable_gpus
 from gsched.bounds.fluid import fluid_gain
-from gsched.cluster import Cluster
+from gsched.cluster import Cluster, Residency
 from gsched.workload import Config, Mode, Model, Node, Workflow, Workload
 
 TINY_NODES = 5
@@ -22,7 +24,7 @@ TINY_NODES = 5
 # ---- no schedule is better than a bound ----
 
 
-@given(cases())
+@given(cases(residencies=RESIDENCIES))
 @settings(max_examples=400, deadline=None)
 def test_the_baseline_never_beats_a_bound(case: Case) -> None:
     summary = simulate_slowly(*case).summary
@@ -34,7 +36,7 @@ def test_the_baseline_never_beats_a_bound(case: Case) -> None:
 
 
 @st.composite
-def tiny_cases(draw: st.DrawFn) -> Case:
+def tiny_cases(draw: st.DrawFn, residency: Residency = "exclusive") -> Case:
     """Cases small enough to try every schedule."""
     cluster = draw(clusters(max_gpus=4))
     config = draw(configs(cluster.gpus, max_models=3, max_nodes=3))
@@ -49,11 +51,14 @@ def tiny_cases(draw: st.DrawFn) -> Case:
     durations = draw(st.lists(seconds, min_size=nodes, max_size=nodes))
     arrivals = draw(st.lists(seconds, min_size=len(chosen), max_size=len(chosen)))
     mode: Mode = draw(st.sampled_from(["offline", "online"]))
-    return Case(_workload(config, chosen, durations, arrivals), cluster, mode)
+    workload = _workload(config, chosen, durations, arrivals)
+    shares = sorted((model.memory_gb / model.gpus_required for model in workload.models), reverse=True)
+    memory = max(sum(shares[: draw(st.integers(1, 3))]), 1e-3)  # for one model, for two or for all
+    return Case(workload, replace(cluster, residency=residency, gpu_memory_gb=memory), mode)
 
 
-@given(tiny_cases())
-@settings(max_examples=200, deadline=None)
+@given(tiny_cases() | tiny_cases("shared"))
+@settings(max_examples=400, deadline=None)
 def test_the_best_schedule_never_beats_a_bound(case: Case) -> None:
     makespan, latency = best_schedules(*case)
     bounds = lower_bounds(*case)
@@ -75,9 +80,9 @@ def test_preloaded_models_never_beat_their_bounds(case: Case) -> None:
 def best_schedules(workload: Workload, cluster: Cluster, mode: Mode, preloaded: bool = False) -> tuple[float, float]:
     """Return the least makespan and the least mean latency of all schedules.
 
-    Starting earlier never costs more: switch costs depend on the order of the nodes on each GPU alone, and both
-    objectives only fall with earlier ends. So it is enough to try each order of the nodes (parents first) with each
-    choice of gangs, and to start each node as early as the nodes before it in the order allow.
+    Starting earlier never costs more: switch costs depend on the order of the decisions alone, and both objectives
+    only fall with earlier ends. So it is enough to try each order of the nodes (parents first) with each choice of
+    gangs, and to start each node as early as the nodes before it in the order allow, but not before them.
     """
     return _Search(workload, cluster, mode, preloaded).run()
 
@@ -101,12 +106,10 @@ class _Search:
 
     def run(self) -> tuple[float, float]:
         gpus = self.cluster.gpus
-        self._extend({}, (0.0,) * gpus, (None,) * gpus)
+        self._extend({}, 0.0, (0.0,) * gpus, () if self.cluster.residency == "shared" else (None,) * gpus)
         return self.makespan, self.latency
 
-    def _extend(
-        self, ends: dict[int, float], free: tuple[float, ...], labels: tuple[tuple[Model, int] | None, ...]
-    ) -> None:
+    def _extend(self, ends: dict[int, float], now: float, free: tuple[float, ...], held: tuple[Any, ...]) -> None:
         makespan, latency = self._values(ends)
         if makespan >= self.makespan and latency >= self.latency:
             return
@@ -116,16 +119,38 @@ class _Search:
         for node, model in enumerate(self.models):
             if node in ends or any(parent not in ends for parent in self.parents[node]):
                 continue
-            ready = max([self.arrival[self.request[node]], *(ends[parent] for parent in self.parents[node])])
+            ready = max([now, self.arrival[self.request[node]], *(ends[parent] for parent in self.parents[node])])
             for gang in self.gangs[model.id]:
-                label = (model, gang[0])
-                switch = max(self._cost(labels[gpu], label) for gpu in gang)
-                end = max(ready, *(free[gpu] for gpu in gang)) + switch + self.duration[node]
-                self._extend(
-                    {**ends, node: end},
-                    tuple(end if gpu in gang else value for gpu, value in enumerate(free)),
-                    tuple(label if gpu in gang else value for gpu, value in enumerate(labels)),
-                )
+                switch, then = self._load(held, model, gang)
+                begin = max(ready, *(free[gpu] for gpu in gang))
+                end = begin + switch + self.duration[node]
+                after = tuple(end if gpu in gang else value for gpu, value in enumerate(free))
+                self._extend({**ends, node: end}, begin, after, then)
+
+    def _load(self, held: tuple[Any, ...], model: Model, gang: list[int]) -> tuple[float, tuple[Any, ...]]:
+        """Return what loading takes and what is held then: instances, the last used last, or a label for each GPU."""
+        if self.preloaded:
+            return 0.0, held
+        if self.cluster.residency == "shared":
+            return self._make_room(held, (model, tuple(gang)))
+        label = (model, gang[0])
+        switch = max(0.0 if held[gpu] == label else self._cost(model, [held[gpu]] if held[gpu] else []) for gpu in gang)
+        return switch, tuple(label if gpu in gang else value for gpu, value in enumerate(held))
+
+    def _make_room(self, held: tuple[Any, ...], new: tuple[Model, tuple[int, ...]]) -> tuple[float, tuple[Any, ...]]:
+        model, gang = new
+        if new in held:
+            return 0.0, (*(one for one in held if one != new), new)
+        kept, evicted = list(held), []
+        for gpu in gang:
+            while (here := [one for one in kept if gpu in one[1]]) and not self._fits([*here, new]):
+                kept.remove(here[0])
+                evicted.append(here[0])
+        return max(self._cost(model, [one for one in evicted if gpu in one[1]]) for gpu in gang), (*kept, new)
+
+    def _fits(self, instances: list[tuple[Model, tuple[int, ...]]]) -> bool:
+        shares = sum(model.memory_gb / model.gpus_required for model, _ in instances)
+        return shares <= self.cluster.gpu_memory_gb * (1 + 1e-9)
 
     def _values(self, ends: dict[int, float]) -> tuple[float, float]:
         done = list(self.arrival)
@@ -134,12 +159,11 @@ class _Search:
         latencies = [end - arrival for end, arrival in zip(done, self.arrival, strict=True)]
         return max(ends.values(), default=0.0), sum(latencies) / len(latencies)
 
-    def _cost(self, old: tuple[Model, int] | None, new: tuple[Model, int]) -> float:
-        if self.preloaded or old == new:
-            return 0.0
-        if old is None and new[0].load_time_seconds is not None:
-            return new[0].load_time_seconds
-        memory = new[0].memory_gb + (old[0].memory_gb if old else 0.0)
+    def _cost(self, new: Model, old: list[tuple[Model, Any]]) -> float:
+        """Return what loading a model takes on a GPU that others leave."""
+        if not old and new.load_time_seconds is not None:
+            return new.load_time_seconds
+        memory = new.memory_gb + sum(model.memory_gb for model, _ in old)
         return memory / self.cluster.pcie_bandwidth + self.cluster.switch_overhead
 
 
@@ -290,6 +314,26 @@ def test_the_least_remaining_work_goes_first() -> None:
     workload = _alone(Model("a", 0, load_time_seconds=0), [10.0, 4.0], [0.0, 7.0])
     bounds = _reached(workload, Cluster(1, switch_overhead=0), "online")
     assert bounds.mean_latency.value == pytest.approx((10 + 7) / 2)
+
+
+SHARED = Cluster(1, None, 40.0, residency="shared")
+
+
+def test_models_that_share_a_gpu_are_loaded_once_each() -> None:
+    """Load times are above what replacing would take; on a GPU with room for both, they are paid all the same."""
+    models = [Model("a", 16, load_time_seconds=3), Model("b", 16, load_time_seconds=3)]
+    workload = _chains(models, ["ab"], [(0, 0.0, [5.0, 7.0]), (0, 50.0, [5.0, 7.0])])
+    bounds = _reached(workload, SHARED, "online")
+    assert bounds.makespan.value == pytest.approx(50 + 5 + 7)
+    assert bounds.mean_latency.value == pytest.approx((3 + 5 + 3 + 7 + 5 + 7) / 2)
+
+
+def test_a_first_load_onto_shared_gpus_may_replace() -> None:
+    """Without room for both, replacing takes (32 + 8) / 16 + 2 s, less than loading onto free memory."""
+    models = [Model("a", 32, load_time_seconds=1), Model("b", 32, load_time_seconds=100)]
+    workload = _chains(models, ["a", "b"], [(0, 0, [10.0]), (1, 0, [5.0])])
+    bounds = _reached(workload, replace(SHARED, gpus=2))
+    assert bounds.makespan.value == pytest.approx(1 + 10 + 6 + 5)
 
 
 def test_preloaded_models_cost_no_load() -> None:
