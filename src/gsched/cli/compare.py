@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gsched.cli import options
-from gsched.cli.console import out, print_problems, stages
+from gsched.cli.console import counted, out, print_problems, print_table, stages
 from gsched.cli.simulate import write_run
 from gsched.errors import InputError, Problem, one_line
 
@@ -147,11 +147,9 @@ def _set_where_known(settings: dict[str, dict[str, Any]], option: str, value: An
 
 def _print_table(outcomes: "Sequence[Outcome]", workload: "Workload", cluster: "Cluster", mode: "Mode") -> None:
     """Print what was compared, the table and what it does not say."""
-    from gsched.cli.console import counted
-    from gsched.report.tables import WIDTH, comparison_notes, comparison_table
+    from gsched.report.tables import comparison_notes, comparison_table
 
     console = out()
-    console.width = max(console.width, WIDTH)  # a table is never cut
     size = f"{counted(workload.request_count, 'request')}, {counted(workload.node_count, 'node')}"
     servers = f" in servers of {cluster.server_size}" if cluster.server_size < cluster.gpus else ""
     where = f"{counted(cluster.gpus, 'GPU')}{servers}, {cluster.residency} residency"
@@ -164,7 +162,9 @@ def _print_table(outcomes: "Sequence[Outcome]", workload: "Workload", cluster: "
         mean = f"mean {s['mean_latency_lower_bound']:,.1f} ({s['mean_latency_lower_bound_name']})"
         console.print(one_line(f"No schedule can be below: {bound}, {mean}"), markup=False)
     if ran:
-        console.print("", comparison_table(outcomes), "", sep="\n")
+        console.print()
+        print_table(comparison_table(outcomes))
+        console.print()
     for note in comparison_notes(outcomes):
         console.print(one_line(note), markup=False)
 

@@ -9,10 +9,12 @@ from gsched.errors import Problem
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from gsched.checker import Report
 
 SHOWN_PROBLEMS = 50
+_WIDEST_TABLE = 1000
 
 
 def out() -> "Console":
@@ -27,6 +29,15 @@ def err() -> "Console":
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_table(table: "Table") -> None:
+    """Print a table closer where that makes it fit, and never cut: broken lines can be read, shortened cells cannot."""
+    console = out()
+    wanted, console.width = console.width, _WIDEST_TABLE
+    if console.measure(table).maximum > wanted:
+        table.padding = (0, 0)
+    console.print(table)
 
 
 def counted(count: int, noun: str) -> str:

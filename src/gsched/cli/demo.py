@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gsched.cli import options
-from gsched.cli.console import counted, out, stages
+from gsched.cli.console import counted, out, print_table, stages
 
 if TYPE_CHECKING:
     from gsched.comparison import Outcome
@@ -77,15 +77,14 @@ def _policies(mode: "Mode") -> "Iterable[Policy]":
 
 
 def _print(workload: "Workload", outcomes: "dict[Mode, list[Outcome]]", directory: Path) -> None:
-    from gsched.report.tables import WIDTH, comparison_notes, comparison_table
+    from gsched.report.tables import comparison_notes, comparison_table
 
     console = out()
-    console.width = max(console.width, WIDTH)
     _print_workload(workload)
     console.print(f"\n[bold]2. Policies on {_GPUS} GPUs in servers of {_SERVER}[/bold] (times in seconds)")
     for mode, runs in outcomes.items():
         console.print(f"\n[bold]{_TITLES[mode]}\n")
-        console.print(comparison_table(runs, without=_HIDDEN[mode]))
+        print_table(comparison_table(runs, without=_HIDDEN[mode]))
         for note in comparison_notes(runs):
             console.print(note, markup=False)
     _print_verdict([outcome for runs in outcomes.values() for outcome in runs])

@@ -9,9 +9,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-WIDTH = 100  # that tables keep within
-
-
 class _Column(NamedTuple):
     """A column: title, figure, decimals (None: few enough for its largest value), unit, and what is better, -1 or 1."""
 
