@@ -71,7 +71,7 @@ class ByKey(_Engine):
     """The slow reference with its queue in the order of a key, else of becoming ready."""
 
     def __init__(self, case: Case, key: Key) -> None:
-        super().__init__(case.workload, case.cluster, case.mode)
+        super().__init__(case.workload, case.cluster, case.mode, [])
         self.key = key
 
     def _make_ready(self, tasks: list[Task], now: float) -> None:
