@@ -101,6 +101,9 @@ class Recount:
                 assert label == (NONE, NONE)
             else:
                 assert (models[label[0]], label[1]) == (last.model, last.gang[0])
+            begun = next((instance for instance in reversed(used) if gpu == instance.gang[0]), None)
+            holder = core.gpus.holder[gpu]
+            assert (models[holder] if holder != NONE else None) == (begun.model if begun in memory.held() else None)
 
 
 @given(cases(residencies=RESIDENCIES), st.data(), st.integers(0, 2**32))
