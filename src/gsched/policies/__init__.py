@@ -12,7 +12,7 @@ import importlib
 import inspect
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -111,7 +111,7 @@ def find_policy(policy: object, options: Mapping[str, Any] | None = None) -> Pol
         return policy
     from gsched.policies.custom import adapt, load
 
-    return adapt(load(policy, options) if isinstance(policy, str) else policy)
+    return replace(adapt(load(policy, options) if isinstance(policy, str) else policy), options=dict(options))
 
 
 def policy_options(name: str) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def policy_options(name: str) -> dict[str, Any]:
 
 def _build(name: str, given: Mapping[str, Any]) -> Policy:
     defaults = policy_options(name)
-    for option in given.keys() - defaults.keys():
+    for option in (option for option in given if option not in defaults):
         close = get_close_matches(option, defaults, 1)
         known = f"did you mean {close[0]}?" if close else f"it has {', '.join(defaults) or 'none'}"
         raise InputError.one("", f"policy {name}", f"has no option {option}", known)
@@ -138,12 +138,10 @@ def _converted(policy: str, option: str, value: Any, kind: type) -> Any:
     """Return an option's value as the type of its default."""
     if kind is bool and isinstance(value, str):
         value = {"true": True, "false": False}.get(value.lower(), value)
-        if isinstance(value, bool):
-            return value
-    else:
-        try:
+    try:
+        if isinstance(value, bool) == (kind is bool):
             return operator.index(value) if kind is int and not isinstance(value, str) else kind(value)
-        except (TypeError, ValueError):
-            pass
+    except (TypeError, ValueError, OverflowError):
+        pass
     wanted = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, f"a {kind.__name__}")
     raise InputError.one("", f"policy {policy}", f"option {option} must be {wanted}, not {value!r}", "correct it")
