@@ -6,6 +6,7 @@ much work on a gang, such that the GPUs' projected ends stay balanced, on gangs 
 are any. Nodes of a group are interchangeable, so a block says how many seconds of work, not which nodes.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -44,7 +45,7 @@ def plan_blocks(workload: Workload, cluster: Cluster) -> Iterator[tuple[Group, l
     last = NONE
     for groups in _groups_by_level(workload):
         while groups:
-            load = sum(group.seconds * gpus[group.model] for group in groups)
+            load = math.fsum(group.seconds * gpus[group.model] for group in groups)
             group = max(groups, key=lambda g: (g.model == last, g.seconds * gpus[g.model], -g.model))
             groups.remove(group)
             last = group.model
@@ -62,10 +63,8 @@ def _groups_by_level(workload: Workload) -> Iterator[list[Group]]:
 
 def water_level(begins: Floats, amount: float) -> float:
     """Return when all end together if they share `amount` seconds of work, and none begins before its time."""
-    ordered = np.sort(begins)
-    levels = (np.cumsum(ordered) + amount) / np.arange(1, len(ordered) + 1)
-    # With the i earliest, the level must reach the i-th and not the next.
-    return float(levels[np.flatnonzero(levels >= ordered)[-1]]) if amount > 0 else float(ordered[0])
+    # Sharing it among more of them, the earliest first, helps until the next would begin later than that.
+    return float(((np.cumsum(np.sort(begins)) + amount) / np.arange(1, len(begins) + 1)).min())
 
 
 def disjoint_gangs(cluster: Cluster, size: int) -> list[int]:
@@ -78,7 +77,7 @@ def disjoint_gangs(cluster: Cluster, size: int) -> list[int]:
 
 
 class _Projection:
-    """What each GPU will hold, and when it will be free, if the blocks so far take as long as their groups' means."""
+    """What each GPU will hold, and when it will be free, if nobody ever waits for the nodes of an earlier level."""
 
     def __init__(self, models: tuple[Model, ...], cluster: Cluster) -> None:
         self.free: Floats = np.zeros(cluster.gpus)
@@ -128,7 +127,8 @@ def _shares(amount: float, order: Longs, begin: Floats, cost: Floats, target: fl
             left -= max(room, 0.0)
     room = max(target, water_level(begin[chosen], amount)) - begin[chosen]
     filled = np.minimum(np.cumsum(np.maximum(room, 0.0)), amount)
-    return list(zip(chosen, np.diff(filled, prepend=0.0).tolist(), strict=True))
+    shares = zip(chosen, np.diff(filled, prepend=0.0).tolist(), strict=True)
+    return [(gang, seconds) for gang, seconds in shares if seconds > 0 or len(chosen) == 1]
 
 
 class Plan(NamedTuple):

@@ -1,0 +1,258 @@
+"""The planners: offline equals a slow plan that is slowly obeyed, hybrid and improved leave nothing warm idle."""
+
+import itertools
+import math
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import Case, cases, workloads
+from test_simulator import assert_compiled_equals_interpreted, assert_equals_reference, tiny
+
+from gsched.checker import check
+from gsched.cluster import Cluster
+from gsched.errors import InputError
+from gsched.log import Log
+from gsched.policies.levels import disjoint_gangs, new_plan, plan_blocks, water_level
+from gsched.simulator import simulate
+from gsched.workload import Config, Model, Node, Workflow, Workload
+
+ROOT = Path(__file__).parent.parent
+PLANNERS = ("offline", "improved", "hybrid")
+
+
+# A slow plan, slowly obeyed
+
+
+@dataclass(eq=False)
+class Batch:
+    """The nodes of one level and model."""
+
+    level: int
+    model: Model
+    tasks: list[reference.Task]
+
+    @property
+    def seconds(self) -> float:
+        return list(itertools.accumulate(task.duration for task in self.tasks))[-1]
+
+
+@dataclass(eq=False)
+class Part:
+    """A batch's seconds on one gang."""
+
+    batch: Batch
+    gang: tuple[int, ...]
+    seconds: float
+    left: float
+
+
+class ObedientEngine(reference._Engine):
+    """Runs the plan: a gang starts a node only for the first unfinished part of all its GPUs."""
+
+    def __init__(self, workload: Workload, cluster: Cluster) -> None:
+        super().__init__(workload, cluster, "offline", [])
+        self.depth = {task: self._depth(task) for tasks in self.tasks for task in tasks}
+        self.free = [0.0] * cluster.gpus
+        self.planned = reference.ExclusiveMemory(cluster)  # what will be held where
+        self.parts: list[Part] = []
+        self._plan()
+        self.open = list(self.parts)
+
+    def _depth(self, task: reference.Task) -> int:
+        return max((self._depth(parent) + 1 for parent in task.parents), default=0)
+
+    def _plan(self) -> None:
+        models = list(self.workload.config.models.values())
+        last = None
+        for level in range(max(self.depth.values()) + 1):
+            tasks = [task for task in self.depth if self.depth[task] == level]
+            batches = [Batch(level, model, [task for task in tasks if task.model == model]) for model in models]
+            batches = [batch for batch in batches if batch.tasks]
+            while batches:
+                gpu_seconds = {batch: batch.seconds * batch.model.gpus_required for batch in batches}
+                going_on = [batch for batch in batches if batch.model == last]
+                batch = going_on[0] if going_on else max(batches, key=lambda batch: gpu_seconds[batch])
+                self._spread(batch, end_together(self.free, math.fsum(gpu_seconds.values())))
+                last = batch.model
+                batches.remove(batch)
+
+    def _spread(self, batch: Batch, target: float) -> None:
+        gangs = side_by_side(self.cluster, batch.model.gpus_required)
+        begin, costs, ranks = {}, {}, {}
+        for gang in gangs:
+            costs[gang] = max(self._planned_cost(gpu, reference.Instance(batch.model, gang)) for gpu in gang)
+            begin[gang] = max(self.free[gpu] for gpu in gang) + costs[gang]
+            held = all(self.planned.label[gpu] == reference.Instance(batch.model, gang) for gpu in gang)
+            ranks[gang] = (not held, begin[gang], gang)
+        target = max(target, end_together(list(begin.values()), batch.seconds))
+        chosen, left = [], batch.seconds
+        for gang in sorted(gangs, key=lambda gang: ranks[gang]):
+            room = target - begin[gang]
+            if not chosen or (left > costs[gang] and room > costs[gang]):
+                chosen.append(gang)
+                left -= max(room, 0.0)
+        target = max(target, end_together([begin[gang] for gang in chosen], batch.seconds))
+        done = filled = 0.0
+        for gang in chosen:
+            filled += max(target - begin[gang], 0.0)
+            seconds, done = min(filled, batch.seconds) - done, min(filled, batch.seconds)
+            if seconds > 0 or len(chosen) == 1:
+                mean = batch.seconds / len(batch.tasks)
+                self.parts.append(Part(batch, gang, seconds, seconds - mean / 2))
+                self.planned.start(reference.Instance(batch.model, gang))
+                for gpu in gang:
+                    self.free[gpu] = begin[gang] + seconds
+
+    def _planned_cost(self, gpu: int, new: reference.Instance) -> float:
+        held = self.planned.label[gpu]
+        if held == new:
+            return 0.0
+        if held is None:
+            return reference.load_cost(new.model, self.cluster)
+        return reference.switch_cost([held.model], new.model, self.cluster)
+
+    def _start_one(self, now: float) -> bool:
+        for model in self.workload.config.models.values():
+            waiting = [task for task in self.queue if task.model == model]
+            if not waiting:
+                continue
+            task = min(waiting, key=lambda task: (self.depth[task], task.request, task.node))
+            for part in sorted(self.open, key=lambda part: part.gang):
+                if task in part.batch.tasks and self._may_start(part):
+                    self.queue.remove(task)
+                    self._start(task, [self.gpus[gpu] for gpu in part.gang], now)
+                    self._count(task, part)
+                    return True
+        return False
+
+    def _count(self, task: reference.Task, part: Part) -> None:
+        part.left -= task.duration
+        siblings = [other for other in self.open if other.batch is part.batch]
+        if all(task.decided is not None for task in part.batch.tasks):
+            self.open = [other for other in self.open if other not in siblings]
+        elif part.left <= 0 and len(siblings) > 1:
+            self.open.remove(part)
+
+    def _may_start(self, part: Part) -> bool:
+        first = {next(other for other in self.open if gpu in other.gang) for gpu in part.gang}
+        return first == {part} and not any(self.gpus[gpu].busy for gpu in part.gang)
+
+
+def end_together(begins: list[float], seconds: float) -> float:
+    """When all end if they share so many seconds, filled up from the earliest."""
+    sums = itertools.accumulate(sorted(begins))
+    return min((total + seconds) / (i + 1) for i, total in enumerate(sums))
+
+
+def side_by_side(cluster: Cluster, size: int) -> list[tuple[int, ...]]:
+    gangs: list[tuple[int, ...]] = []
+    for gang in reference.allowed_gangs(cluster, size):
+        if not any(set(gang) & set(other) for other in gangs):
+            gangs.append(tuple(gang))
+    return gangs
+
+
+@given(cases(modes=("offline",)))
+def test_offline_equals_a_slow_plan_slowly_obeyed(case: Case) -> None:
+    engine = ObedientEngine(case.workload, case.cluster)
+    models = list(case.workload.config.models.values())
+    parts = [(part.batch.level, models.index(part.batch.model), part.gang[0], part.seconds) for part in engine.parts]
+    planned = [block for _, blocks in plan_blocks(case.workload, case.cluster) for block in blocks]
+    assert [tuple(block) for block in planned] == parts
+    assert_equals_reference(simulate(case.workload, case.cluster, "offline"), engine.run())
+
+
+@given(
+    st.integers(60, 200),
+    st.none() | st.integers(20, 90),
+    st.lists(st.integers(1, 3) | st.integers(30, 100), min_size=1, max_size=3),
+    workloads(max_gang=1, min_requests=20, max_requests=40),
+)
+@settings(max_examples=20)
+def test_planners_across_words_of_the_masks(
+    gpus: int, per_server: int | None, sizes: list[int], workload: Workload
+) -> None:
+    """More GPUs than a mask's word has bits: compiled equals interpreted, and offline the reference."""
+    models = list(workload.config.models.values())
+    larger = {m.id: replace(m, gpus_required=min(gpus, sizes[i % len(sizes)])) for i, m in enumerate(models)}
+    workload = replace(workload, config=Config(larger, workload.config.workflows))
+    case = Case(workload, Cluster(gpus, per_server), "offline")
+    for policy in PLANNERS:
+        assert_compiled_equals_interpreted(case, policy)
+    engine = ObedientEngine(workload, case.cluster)
+    assert_equals_reference(simulate(workload, case.cluster, "offline"), engine.run())
+
+
+# What the plan promises
+
+
+@given(st.lists(st.integers(0, 40).map(lambda n: n / 4), min_size=1, max_size=9), st.integers(0, 99).map(float))
+def test_water_level_is_where_the_work_fits(begins: list[float], amount: float) -> None:
+    level = water_level(np.array(begins), amount)
+    assert sum(max(0.0, level - begin) for begin in begins) == pytest.approx(amount)
+    assert level >= min(begins)
+
+
+@given(cases(modes=("offline",)))
+def test_blocks_share_all_the_work_of_their_groups(case: Case) -> None:
+    seen = []
+    for group, blocks in plan_blocks(case.workload, case.cluster):
+        assert {(block.level, block.model) for block in blocks} == {(group.level, group.model)}
+        assert sum(block.seconds for block in blocks) == pytest.approx(group.seconds)
+        gangs = [block.gang for block in blocks]
+        assert len(set(gangs)) == len(gangs)
+        assert set(gangs) <= set(disjoint_gangs(case.cluster, case.workload.models[group.model].gpus_required))
+        seen.append((group.level, group.model))
+    assert len(set(seen)) == len(seen)
+    assert [level for level, _ in seen] == sorted(level for level, _ in seen)
+    nodes = zip(case.workload.template_level[case.workload.template], case.workload.model, strict=True)
+    assert set(seen) == set(nodes)
+
+
+@given(cases(modes=("offline",)))
+def test_each_gpu_works_off_its_blocks_in_the_order_of_the_plan(case: Case) -> None:
+    """Contiguous blocks, each of one model and level, and thus no more switches and loads than blocks."""
+    workload = case.workload
+    log = simulate(workload, case.cluster, "offline")
+    plan = new_plan(workload, case.cluster)
+    level = level_of_rows(log, workload)
+    blocks = list(zip(plan.group.tolist(), plan.model.tolist(), plan.gang.tolist(), strict=True))
+    place = {
+        (int(workload.template_level[t]), int(workload.template_model[t])): g for t, g in enumerate(plan.template_group)
+    }
+    done = [
+        (place[key], key[1], gang)
+        for key, gang in zip(zip(level, log.model_name.codes.tolist(), strict=True), log.gpu_id.tolist(), strict=True)
+    ]
+    for gpu in range(case.cluster.gpus):
+        mine = [row for row, gpus in zip(done, gangs_of(log), strict=True) if gpu in gpus]
+        runs = [row for row, _ in itertools.groupby(mine)]
+        ends = np.append(0, plan.queue_end)
+        planned = [blocks[block] for block in plan.queue[ends[gpu] : ends[gpu + 1]]]
+        assert is_subsequence(runs, planned)
+    assert log.summary["total_model_switches"] + log.summary["total_model_loads"] <= len(blocks)
+
+
+def is_subsequence(part: list[object], whole: list[object]) -> bool:
+    rest = iter(whole)
+    return all(any(item == other for other in rest) for item in part)
+
+
+def level_of_rows(log: Log, workload: Workload) -> list[int]:
+    positions = {node.id: i for flow in workload.workflows for i, node in enumerate(flow.nodes)}
+    flows = [workload.workflows[workload.workflow[request]] for request in log.request_id.codes]
+    return [flow.level[positions[node]] for flow, node in zip(flows, log.node_id.texts(), strict=True)]
+
+
+def gangs_of(log: Log) -> list[list[int]]:
+    first = log.gpu_ids.first
+    return [log.gpu_ids.gpus[first[i] : first[i + 1]].tolist() for i in range(len(log))]
