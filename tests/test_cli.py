@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 
 from gsched.cli import app, main
+from gsched.cluster import Cluster
 from gsched.log import Log
+from gsched.policies import Policy
+from gsched.policies.baseline import choose
 from gsched.simulator import simulate
+from gsched.workload import Workload
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "examples" / "documents.json"
@@ -235,6 +239,75 @@ def test_no_words_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert "Usage: gsched" in captured.out + captured.err
     assert "error" not in captured.err
+
+
+SHARED = ("--residency", "shared", "--gpu-memory", "70.5", "--gpus-per-server", "4")
+
+
+def test_shared_residency_is_simulated_and_checked(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("simulate", *GIVEN, "--gpus", "8", *SHARED, "--json") == 0
+    summary = json.loads(capsys.readouterr().out)["summary"]
+    assert (summary["residency"], summary["gpu_memory_gb"], summary["gpus_per_server"]) == ("shared", 70.5, 4)
+    path = here / "baseline_execution_log.json"
+    assert run("check", str(path), *GIVEN) == 0
+    assert run("check", str(path), *GIVEN, "--residency", "exclusive") == 1
+    assert "summary: residency is not that of the cluster" in capsys.readouterr().out
+    assert run("check", str(path), *GIVEN, "--gpu-memory", "80") == 1
+    assert "summary: gpu_memory_gb is not that of the cluster" in capsys.readouterr().out
+    log = json.loads(path.read_text())
+    path.write_text(json.dumps({"executions": log["executions"]}))
+    assert run("check", str(path), *GIVEN, "--gpus", "8", *SHARED) == 0
+    assert run("check", str(path), *GIVEN, "--gpus", "8") == 1
+    assert run("check", str(path), *GIVEN, "--gpu-memory", "80") == 2
+    assert "--gpu-memory says nothing without --gpus" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_explain_says_why_before_the_metrics(
+    mode: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explained(known: Workload, cluster: Cluster, given: str, placement: list[tuple[int, int]]) -> list[str]:
+        return [f"{known.request_count} known {given}, on {cluster.gpus}: {placement}\x1b"]
+
+    placed = Policy("placed", choose, place=lambda _: ((0, 3), (5, 4)))
+    monkeypatch.setattr("gsched.policies.find_policy", lambda *_: placed)
+    monkeypatch.setattr("gsched.placement.explain_lines", explained)
+    words = ("simulate", *GIVEN, "--gpus", "8", "--mode", mode, "--no-check", "--explain")
+    assert run(*words) == 0
+    explanation = f"{300 if mode == 'offline' else 0} known {mode}, on 8: [(0, 3), (5, 4)]\\x1b\n\n"
+    assert capsys.readouterr().out.startswith(f"{explanation}=====")
+    assert run(*words, "--quiet") == 0
+    assert capsys.readouterr().out == explanation
+    assert run(*words, "--json") == 0
+    assert capsys.readouterr().out.startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--gpu-memory", "0"), "options: gpu_memory_gb must be between 1e-15 and 1e+15, not 0.0; correct the option"),
+        (("--gpu-memory", "30", "--residency", "shared"), "model llm70b: needs 35 GB per GPU, GPUs have 30"),
+        (("--residency", "none"), "Invalid value for '--residency'"),
+        (("--set", "foo"), "--set foo: is not of the form NAME=VALUE; such as --set patience=3"),
+        (("--set", "=3"), "--set =3: is not of the form NAME=VALUE"),
+        (("--set", "foo=3"), "policy baseline: has no option foo"),
+        (("--objective", "p99"), "policy baseline: has no option objective"),
+        (("--budget", "3"), "policy baseline: has no option budget"),
+        (("--trials", "3"), "policy baseline: has no option trials"),
+        (("--trials", "3", "--set", "trials=4"), "options: --trials and --set say different things of trials"),
+        (("--explain",), "policy baseline: places no models that --explain could explain; leave it out"),
+    ],
+)
+def test_bad_options_are_one_line(
+    options: tuple[str, ...], complaint: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("simulate", *GIVEN, "--gpus", "8", *options) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert complaint in error
+    assert list(here.iterdir()) == []
 
 
 def test_own_policy_names_the_files(here: Path) -> None:

@@ -200,7 +200,8 @@ def test_bad_input_is_one_line(
 
 def test_options_reach_the_policy_that_is_meant(here: Path, printed: Printed) -> None:
     assert run("--policy", "own.py:Patient", "--policy", "baseline", "--set", "own.py:Patient.limit=4", "--json") == 0
-    assert [outcome["policy"] for outcome in printed()] == ["Patient", "baseline"]
+    noted = {outcome["policy"]: outcome["summary"]["policy_options"] for outcome in printed()}
+    assert noted == {"Patient": {"limit": "4"}, "baseline": {}}
 
 
 def test_a_policy_named_twice_is_compared_once(printed: Printed) -> None:
