@@ -15,8 +15,10 @@ import pytest
 import gsched
 from gsched.cli import main
 from gsched.cli.console import print_table
-from gsched.comparison import Outcome, working
+from gsched.comparison import Outcome, attempt, working
 from gsched.log import Log
+from gsched.policies import Setting
+from gsched.policies.baseline import choose
 from gsched.report.tables import comparison_notes, comparison_table
 from gsched.simulator import simulate
 
@@ -308,3 +310,26 @@ def test_from_python() -> None:
     assert one[0].summary == everyone[0].summary
     with pytest.raises(gsched.InputError, match="needs 4 GPUs"):
         gsched.compare(workload, gsched.Cluster(2))
+
+
+def test_progress_of_the_planning_and_of_the_run_is_told() -> None:
+    workload = gsched.load_workload(CONFIG, REQUESTS)
+    told: list[object] = []
+
+    def prepare(setting: Setting) -> tuple[()]:
+        setting.progress(0.25)
+        return ()
+
+    policy = gsched.Policy("slow", choose, prepare=prepare)
+    done = attempt(
+        workload,
+        gsched.Cluster(8),
+        policy,
+        "offline",
+        progress=lambda *counts: told.append(counts),
+        planning=told.append,
+        keep=told.append,
+    )
+    assert done.valid
+    assert told[:2] == [0.25, (1009, 1009)]
+    assert told[-1].summary is done.summary
