@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,9 @@ from test_simulator import assert_compiled_equals_interpreted, assert_equals_ref
 from gsched.checker import check
 from gsched.cluster import Cluster
 from gsched.errors import InputError
+from gsched.load import load_workload
 from gsched.log import Log
+from gsched.policies import find_policy
 from gsched.policies.levels import disjoint_gangs, new_plan, plan_blocks, water_level
 from gsched.simulator import simulate
 from gsched.workload import Config, Model, Node, Workflow, Workload
@@ -224,15 +225,11 @@ def test_each_gpu_works_off_its_blocks_in_the_order_of_the_plan(case: Case) -> N
     workload = case.workload
     log = simulate(workload, case.cluster, "offline")
     plan = new_plan(workload, case.cluster)
-    level = level_of_rows(log, workload)
-    blocks = list(zip(plan.group.tolist(), plan.model.tolist(), plan.gang.tolist(), strict=True))
-    place = {
-        (int(workload.template_level[t]), int(workload.template_model[t])): g for t, g in enumerate(plan.template_group)
-    }
-    done = [
-        (place[key], key[1], gang)
-        for key, gang in zip(zip(level, log.model_name.codes.tolist(), strict=True), log.gpu_id.tolist(), strict=True)
-    ]
+    blocks = list(zip(plan.group.tolist(), plan.gang.tolist(), strict=True))
+    places = zip(workload.template_level.tolist(), workload.template_model.tolist(), strict=True)
+    group_of = dict(zip(places, plan.template_group.tolist(), strict=True))
+    rows = zip(level_of_rows(log, workload), log.model_name.codes.tolist(), strict=True)
+    done = list(zip(map(group_of.get, rows), log.gpu_id.tolist(), strict=True))
     for gpu in range(case.cluster.gpus):
         mine = [row for row, gpus in zip(done, gangs_of(log), strict=True) if gpu in gpus]
         runs = [row for row, _ in itertools.groupby(mine)]
@@ -256,3 +253,99 @@ def level_of_rows(log: Log, workload: Workload) -> list[int]:
 def gangs_of(log: Log) -> list[list[int]]:
     first = log.gpu_ids.first
     return [log.gpu_ids.gpus[first[i] : first[i + 1]].tolist() for i in range(len(log))]
+
+
+@pytest.mark.parametrize("policy", ["hybrid", "improved"])
+@given(case=cases(), data=st.data())
+def test_no_gpu_idles_while_its_model_has_work(policy: str, case: Case, data: st.DataObject) -> None:
+    """With single-GPU models, where no GPU has to wait for others."""
+    models = {m.id: replace(m, gpus_required=1) for m in case.workload.models}
+    workload = replace(case.workload, config=Config(models, case.workload.config.workflows))
+    mode = data.draw(st.sampled_from(find_policy(policy).modes))
+    log = simulate(workload, case.cluster, policy, mode)
+    decided = log.ready_time + log.waiting_time
+    for now in {*decided.tolist(), *log.end_time.tolist()}:
+        waiting = {int(m) for m in log.model_name.codes[(log.ready_time <= now - 1e-6) & (decided > now + 1e-6)]}
+        for gpu in range(case.cluster.gpus):
+            mine = log.gpu_id == gpu
+            busy = mine & (decided <= now + 1e-6) & (log.end_time > now - 1e-6)
+            before = np.flatnonzero(mine & (log.end_time <= now - 1e-6))
+            if not busy.any() and len(before):
+                assert log.model_name.codes[before[-1]] not in waiting
+
+
+def stream(big: int, length: int) -> Workload:
+    """A steady stream of 1-s nodes of model a, and after 10 s a single node of model b, which needs `big` GPUs."""
+    models = {"a": Model("a", 16.0, 1, 5.0), "b": Model("b", 16.0, big, 5.0)}
+    flows = {name: Workflow(name, (Node("n", name),)) for name in models}
+    timestamp = np.append(np.arange(length) * 100_000_000, 10_000_000_000)
+    flow = np.append(np.zeros(length, np.int32), 1)
+    return Workload(Config(models, flows), [f"r{i}" for i in range(length + 1)], flow, timestamp, np.ones(length + 1))
+
+
+@pytest.mark.parametrize("gpus", [1, 4, 6])
+def test_nobody_starves_with_improved(gpus: int) -> None:
+    """The patience, then what was under way on the gang, then the loading: 1 s each, and 4 s."""
+    workload = stream(min(gpus, 4), 4000)
+    ends = {}
+    for patience in (20, 50, math.inf):
+        log = simulate(workload, Cluster(gpus), "improved", "online", options={"patience": patience})
+        assert check(log, workload, Cluster(gpus), "online").valid
+        ends[patience] = float(log.end_time[log.model_name.texts().index("b")])
+    assert 30 <= ends[20] <= 30 + 1 + 1 + 4 + 1
+    assert 60 <= ends[50] <= 60 + 1 + 1 + 4 + 1
+    assert ends[math.inf] > 400
+
+
+def test_offline_by_hand() -> None:
+    """Two GPUs, three requests a-b: all a's on both GPUs, then all b's on both, after one switch each."""
+    log = simulate(tiny({"a": 1, "b": 1}, "ab", count=4, duration=10.0), Cluster(2), "offline")
+    assert log.model_name.texts() == ["a"] * 4 + ["b"] * 4
+    assert log.start_time.tolist() == [5.0, 5.0, 15.0, 15.0, 29.0, 29.0, 39.0, 39.0]
+    assert (log.summary["total_model_loads"], log.summary["total_model_switches"]) == (2, 2)
+
+
+def test_hybrid_steals_what_offline_leaves() -> None:
+    """On the example with gangs of 8, 2 and 1 GPUs, a static plan waits; stealing takes away most of that."""
+    workload = load_workload(ROOT / "examples" / "studio.json", ROOT / "examples" / "studio_requests.parquet")
+    offline, hybrid = (simulate(workload, Cluster(16), policy) for policy in ("offline", "hybrid"))
+    assert hybrid.summary["gap_percent"] < offline.summary["gap_percent"] / 2
+
+
+@pytest.mark.parametrize("policy", PLANNERS)
+def test_nothing_to_do_is_done(policy: str) -> None:
+    workload = tiny({"a": 1, "b": 2}, "ab").select(np.zeros(0, np.int64))
+    assert simulate(workload, Cluster(2), policy).summary["total_nodes_executed"] == 0
+
+
+@pytest.mark.parametrize("policy", ["offline", "hybrid"])
+def test_plans_are_for_what_is_known_ahead(policy: str) -> None:
+    with pytest.raises(InputError, match=f"policy {policy}: does not work online"):
+        simulate(tiny({"a": 1}, "a"), Cluster(1), policy, "online")
+
+
+@pytest.mark.parametrize(
+    ("policy", "option", "value"),
+    [
+        ("improved", "worth", "-1"),
+        ("improved", "worth", "nan"),
+        ("improved", "share", "inf"),
+        ("improved", "patience", "-0.5"),
+        ("improved", "patience", "nan"),
+        ("hybrid", "worth", "inf"),
+    ],
+)
+def test_options_out_of_range_are_told(policy: str, option: str, value: str) -> None:
+    with pytest.raises(InputError, match=f"policy {policy}: {option} must be a (finite )?number from 0 on, not "):
+        simulate(tiny({"a": 1}, "a"), Cluster(1), policy, options={option: value})
+
+
+def test_script_works_as_its_document_says(tmp_path: Path) -> None:
+    for kind, suffix in (("simple_config.json", ".json"), ("simple_requests.yaml", "_requests.yaml")):
+        shutil.copy(ROOT / "examples" / f"documents{suffix}", tmp_path / kind)
+    words = [sys.executable, ROOT / "scripts" / "offline_scheduler.py", "--gpus", "8", "--simulate", "false"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written >= {"offline_scheduler.log", "offline_execution_log.json"}
+    assert "The schedule is valid" in done.stdout
