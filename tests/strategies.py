@@ -182,7 +182,8 @@ def placements(draw: st.DrawFn, workload: Workload, cluster: Cluster) -> tuple[t
 
 @st.composite
 def urgent_cases(draw: st.DrawFn, max_gang: int = MAX_GANG, max_requests: int = 10) -> Case:
-    """Like `cases`, with tiers and deadlines."""
+    """Like `cases`, in every residency, with tiers and deadlines."""
     cluster = draw(clusters())
     workload = draw(workloads(min(max_gang, cluster.gpus), max_requests=max_requests).flatmap(urgent))
+    cluster = replace(cluster, residency=draw(st.sampled_from(RESIDENCIES)), gpu_memory_gb=draw(_memory(workload)))
     return Case(workload, cluster, draw(st.sampled_from(["offline", "online"])))
