@@ -7,13 +7,14 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from reference import simulate_slowly
+from small import tiny
 from strategies import RESIDENCIES, Case, cases, configs, placements
 
 from gsched import simulator
 from gsched.bounds import lower_bounds
 from gsched.checker import check
 from gsched.cluster import Cluster, Residency
-from gsched.errors import InputError, PolicyError
+from gsched.errors import InputError
 from gsched.log import Log
 from gsched.policies import BUILT_IN, Policy, find_policy
 from gsched.simulator import simulate
@@ -180,17 +181,6 @@ def decisions_before(log: Log, horizon: float) -> list[tuple[object, ...]]:
     return [row[:4] for row in rows if row[4] < horizon - 1e-6]
 
 
-def tiny(sizes: dict[str, int], flow: str, count: int = 1, duration: float = 1.0) -> Workload:
-    """`count` requests for a chain of nodes, one for each letter of `flow`, each letter a model."""
-    models = {id: Model(id, 16.0, size, 5.0) for id, size in sizes.items()}
-    nodes = tuple(Node(f"n{i}", id) for i, id in enumerate(flow))
-    edges = tuple((i, i + 1) for i in range(len(flow) - 1))
-    config = Config(models, {"w": Workflow("w", nodes, edges)})
-    zeros = np.zeros(count, np.int64)
-    ids = [f"r{i}" for i in range(count)]
-    return Workload(config, ids, zeros.astype(np.int32), zeros, np.full(count * len(flow), duration))
-
-
 def test_hand_computed_chain() -> None:
     log = simulate(tiny({"a": 1, "b": 2}, "aba"), Cluster(2))
     # a loads GPU 0 (5 s) and runs; b replaces a on GPU 0 ((16+16)/16+2 = 4 s, GPU 1 loads in 5 s) and runs; a again
@@ -233,36 +223,6 @@ def test_model_that_nobody_uses_may_be_too_large() -> None:
     assert simulate(workload, Cluster(2)).summary["makespan"] == 6.0
 
 
-class Greedy:
-    """Does whatever it is told to: a stand-in for policies with mistakes."""
-
-    def __init__(self, decision: object) -> None:
-        self.decision = decision
-
-    def choose(self, view: object) -> object:
-        return self.decision
-
-
-@pytest.mark.parametrize(
-    ("decision", "complaint"),
-    [
-        ((7, 0), "there is no such model"),
-        ((1, 0), "no node of that model is ready"),
-        ((0, 2), "no gang of that model may begin at that GPU"),
-        ((0, -1), "no gang of that model may begin at that GPU"),
-        ((0, 10**6), "no gang of that model may begin at that GPU"),
-        ((0, 0), "a GPU of that gang is busy"),
-        ((-1, 0), "not None or"),
-        (5, "not None or"),
-        (("a", 0), "not None or"),
-        (None, "waits although 2 nodes are ready"),
-    ],
-)
-def test_core_refuses_what_the_rules_forbid(decision: object, complaint: str) -> None:
-    with pytest.raises(PolicyError, match=complaint):
-        simulate(tiny({"a": 2, "b": 1}, "ab", count=2), Cluster(3), Greedy(decision))
-
-
 class ShortestFirst:
     """Orders the nodes of a model by their duration."""
 
@@ -300,105 +260,7 @@ def test_late_lane_keeps_the_order(config: Config, gpus: int) -> None:
     assert check(log, workload).valid
 
 
-def test_mistake_in_a_policy_is_told_with_its_line() -> None:
-    class Broken:
-        def choose(self, view):
-            return 1 / 0
-
-    with pytest.raises(PolicyError, match=r"Broken: choose failed at .*test_simulator.py:\d+: ZeroDivisionError"):
-        simulate(tiny({"a": 1}, "a"), Cluster(1), Broken())
-
-
-def test_unknown_policy_is_told_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match="policy fastest: is unknown; choose baseline"):
-        simulate(tiny({"a": 1}, "a"), Cluster(1), "fastest")
-
-
-@pytest.mark.parametrize("name", ["../up", "a/b", "", "..", "a\0b", "two words"])
-def test_policy_whose_name_no_file_can_have_is_refused(name: str) -> None:
-    policy = Greedy(None)
-    policy.name = name
-    with pytest.raises(InputError, match="has a name that no file can have"):
-        simulate(tiny({"a": 1}, "a"), Cluster(1), policy)
-
-
-def test_policy_that_exits_is_told_not_obeyed() -> None:
-    class Quitter:
-        def choose(self, view):
-            raise SystemExit(0)
-
-    with pytest.raises(PolicyError, match=r"policy Quitter: choose failed at .*: SystemExit: 0"):
-        simulate(tiny({"a": 1}, "a"), Cluster(1), Quitter())
-
-
 def test_progress_is_told_to_the_end() -> None:
     told = []
     simulate(tiny({"a": 1}, "aa", count=3), Cluster(1), progress=lambda done, total: told.append((done, total)))
     assert told[-1] == (6, 6)
-
-
-@pytest.mark.parametrize("key", [10**400, float("nan"), "first", None, 1j])
-def test_order_must_be_a_number(key: object) -> None:
-    class Odd(ShortestFirst):
-        def order(self, view, node):
-            return key
-
-    with pytest.raises(PolicyError, match=r"order returned .* for node 0, not a number"):
-        simulate(tiny({"a": 1}, "a"), Cluster(1), Odd())
-
-
-def test_order_may_be_any_kind_of_number() -> None:
-    class Kinds(ShortestFirst):
-        def order(self, view, node):
-            return [np.float32(2), np.int64(1), True, float("inf"), -1][node % 5]
-
-    log = simulate(tiny({"a": 1}, "a", count=5), Cluster(1), Kinds())
-    assert log.request_id.texts() == ["r4", "r1", "r2", "r0", "r3"]
-
-
-class Curious:
-    """Asks the view one question, then schedules anything."""
-
-    def __init__(self, question) -> None:
-        self.question = question
-        self.answers = []
-
-    def choose(self, view):
-        if not self.answers:
-            self.answers.append(self.question(view))
-        return next(((model, view.idle_gang(model)) for model in view.waiting() if view.idle_gpus), None)
-
-
-@pytest.mark.parametrize(
-    ("question", "complaint"),
-    [
-        (lambda view: view.duration(1), "node 1 is not ready yet"),
-        (lambda view: view.request(3), "node 3 is not ready yet"),
-        (lambda view: view.duration(-1), "there is no node -1"),
-        (lambda view: view.held_model(-1), "there is no GPU -1"),
-        (lambda view: view.backlog(-1), "there is no model -1"),
-        (lambda view: view.warm_gang(2), "there is no model 2"),
-        (lambda view: view.next_node(1), "no node of model 1 is ready"),
-        (lambda view: view.next_key(1), "no node of model 1 is ready"),
-    ],
-)
-def test_view_shows_neither_the_future_nor_what_is_not_there(question, complaint) -> None:
-    workload = replace(tiny({"a": 1, "b": 1}, "ab", count=2), timestamp=np.array([0, 10**9]))
-    with pytest.raises(PolicyError, match=rf"choose failed at .*test_simulator.py:\d+: .*{complaint}"):
-        simulate(workload, Cluster(1), Curious(question), "online")
-
-
-@pytest.mark.parametrize(
-    ("question", "answer"),
-    [
-        (lambda view: view.duration(0), 2.0),
-        (lambda view: view.request(2), 1),
-        (lambda view: (view.next_node(0), view.next_key(0), view.backlog(0), view.backlog(1)), (0, 0.0, 2, 0)),
-        (lambda view: (view.idle_gpus, view.now, view.held_model(0), list(view.waiting())), (1, 0.0, None, [0])),
-        (lambda view: (view.warm_gang(0), view.idle_gang(0), view.models[1].id, view.cluster.gpus), (None, 0, "b", 1)),
-    ],
-)
-def test_view_answers(question, answer) -> None:
-    policy = Curious(question)
-    simulate(tiny({"a": 1, "b": 1}, "ab", count=2, duration=2.0), Cluster(1), policy)
-    assert policy.answers == [answer]
