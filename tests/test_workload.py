@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import workloads
 
 from gsched.bounds import lower_bounds
 from gsched.cluster import Cluster
@@ -92,6 +95,14 @@ def test_config_refuses_what_makes_no_sense(models: Any, workflows: Any, complai
         ({"duration": [1.0, -1.0, 1.0, 1.0]}, "not between 0 and"),
         ({"duration": [1.0, math.nan, 1.0, 1.0]}, "not between 0 and"),
         ({"duration": [1.0, 1e300, 1.0, 1.0]}, "not between 0 and"),
+        ({"deadline": [1.0]}, "deadline must hold 2 values, not 1"),
+        ({"deadline": [1.0, -1.0]}, "deadline holds a value that is neither infinity nor between 0 and"),
+        ({"deadline": [1.0, math.nan]}, "deadline holds a value that is neither"),
+        ({"deadline": [-math.inf, 1.0]}, "deadline holds a value that is neither"),
+        ({"deadline": [1e300, 1.0]}, "deadline holds a value that is neither"),
+        ({"tier": [1]}, "tier must hold 2 values, not 1"),
+        ({"tier": [1, 0]}, "tier holds a value that is not between 1 and 100"),
+        ({"tier": [101, 1]}, "tier holds a value that is not between 1 and 100"),
     ],
 )
 def test_workload_refuses_what_makes_no_sense(changes: Any, complaint: str) -> None:
@@ -124,3 +135,27 @@ def test_levels_are_the_longest_paths() -> None:
     config = Config({"m": MODEL}, {"w": FLOW, "deep": deep})
     assert deep.level == (0, 1, 2, 0, 3)
     assert replace(workload(), config=config).template_level.tolist() == [0, 1, 0, 1, 2, 0, 3]
+
+
+def test_due_is_the_deadline_after_the_arrival() -> None:
+    urgent = workload(timestamp=[3_000_000_000, 1_000_000_000], deadline=[2.5, math.inf])
+    assert urgent.due("online").tolist() == [4.5, math.inf]
+    assert urgent.due("offline").tolist() == [2.5, math.inf]
+    assert workload().due("online").tolist() == [math.inf, math.inf]
+
+
+@given(workloads(), st.data())
+def test_selected_requests_are_what_they_were(whole: Workload, data: st.DataObject) -> None:
+    everything = list(range(whole.request_count))
+    chosen = data.draw(st.lists(st.sampled_from(everything), unique=True))
+    part = whole.select(np.array(chosen, np.int64))
+    assert part.config is whole.config
+    assert list(part.request_ids) == [whole.request_ids[request] for request in chosen]
+    for request, original in enumerate(chosen):
+        mine = part.duration[part.first_node[request] : part.first_node[request + 1]]
+        theirs = whole.duration[whole.first_node[original] : whole.first_node[original + 1]]
+        assert mine.tolist() == theirs.tolist()
+    for column in ("workflow", "timestamp", "deadline", "tier"):
+        before, after = getattr(whole, column), getattr(part, column)
+        assert (before is None) == (after is None)
+        assert before is None or after.tolist() == [before[request] for request in chosen]
