@@ -336,6 +336,27 @@ def test_a_first_load_onto_shared_gpus_may_replace() -> None:
     assert bounds.makespan.value == pytest.approx(1 + 10 + 6 + 5)
 
 
+@pytest.mark.parametrize("residency", RESIDENCIES)
+def test_gpus_beyond_the_models_are_loaded_with_the_quickest(residency: Residency) -> None:
+    """Each of three GPUs loads the quick model; the slow one replaces it once, for (4 + 4) / 16 + 2 s."""
+    models = [Model("a", 4, load_time_seconds=1), Model("b", 4, load_time_seconds=100)]
+    workload = _chains(models, ["a", "b"], [(0, 0, [100.0])] * 3 + [(1, 0, [0.0])])
+    cluster = Cluster(3, None, 4.0, residency=residency)
+    bounds = lower_bounds(workload, cluster, "offline")
+    assert bounds.makespan.value == pytest.approx((300 + 1 + 2.5 + 1) / 3)
+    assert best_schedules(workload, cluster, "offline")[0] == pytest.approx(1 + 100 + 2.5)
+
+
+@pytest.mark.parametrize("residency", RESIDENCIES)
+def test_further_gangs_may_be_loaded_in_place_of_others(residency: Residency) -> None:
+    """Both GPUs load the quick model first; replacing it takes 2.5 s, loading onto an empty GPU 100 s."""
+    models = [Model("a", 4, load_time_seconds=100), Model("b", 4, load_time_seconds=1)]
+    workload = _chains(models, ["a", "b"], [(0, 0, [100.0])] * 2 + [(1, 0, [0.0])] * 2)
+    cluster = Cluster(2, None, 4.0, residency=residency)
+    assert lower_bounds(workload, cluster, "offline").makespan.value == pytest.approx(1 + 2.5 + 100)
+    assert best_schedules(workload, cluster, "offline")[0] == pytest.approx(1 + 2.5 + 100)
+
+
 def test_preloaded_models_cost_no_load() -> None:
     workload = _alone(Model("a", 10, load_time_seconds=3), [5.0] * 4)
     bounds = lower_bounds(workload, Cluster(2), "offline", preloaded=True)
