@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -117,7 +117,7 @@ def _completed(
     """Return a run that is over."""
     mode = setting.mode
     require_fit(workload.used_models, setting.cluster)
-    if mode not in policy.modes:
+    if mode in get_args(Mode) and mode not in policy.modes:
         hint = f"use --mode {policy.modes[0]} or another policy"
         raise InputError.one("", f"policy {policy.name}", f"does not work {mode}", hint)
     run = _Run(workload, setting, policy, use_compiled(workload, policy, compile))
