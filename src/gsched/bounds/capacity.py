@@ -63,11 +63,11 @@ def _filled(sums: int, gpus: int) -> int:
 
 
 class LoadCosts(NamedTuple):
-    """Seconds that starting each of M models on a gang takes.
+    """Seconds that starting each of M models on a gang takes, whether GPUs are shared or not.
 
     Args:
-        empty: on GPUs that never held anything, shape (M,).
-        switch: `switch[x, m]`: on GPUs of which one holds model x, shape (M, M).
+        empty: on GPUs on which nothing makes room, as on those that never held anything, shape (M,).
+        switch: `switch[x, m]`: on GPUs of which one has to give up model x, at least, shape (M, M).
         first: a lower bound for the first start of the model, shape (M,).
         again: a lower bound for its first start on any further gang, shape (M,).
     """
@@ -90,7 +90,7 @@ class LoadCosts(NamedTuple):
         empty = np.where(np.isnan(given), default, given)
         others = switch + np.diag(np.full(len(models), np.inf))
         first = np.minimum(empty, others.min(axis=0))
-        # Gangs of one GPU or of a whole server never overlap another gang of their model, so none replaces it.
+        # Gangs of one GPU or of a whole server never overlap another gang of their model, so none makes room for it.
         fixed = np.array([model.gpus_required in (1, cluster.server_size) for model in models])
         again = np.where(fixed, first, np.minimum(first, switch.diagonal()))
         return cls(empty, switch, first, again)
