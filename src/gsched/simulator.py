@@ -72,7 +72,7 @@ def simulate(
         PolicyError: the policy decided something against the rules, or waits for ever.
     """
     chosen = find_policy(policy, options)
-    setting = _new_setting(workload, cluster, mode, planning or _ignore)
+    setting = _new_setting(workload, cluster, mode, planning or _ignore, compile)
     run = _completed(workload, setting, chosen, compile, progress)
     rows = run.rows
     log = _log(workload, rows)
@@ -107,7 +107,7 @@ def execute(
         InputError: a model is larger than the cluster, or the policy does not work in this mode.
         PolicyError: the policy decided something against the rules, or waits for ever.
     """
-    setting = _new_setting(workload, cluster, mode, planning or _ignore)
+    setting = _new_setting(workload, cluster, mode, planning or _ignore, compile)
     return _completed(workload, setting, policy, compile, progress).rows
 
 
@@ -193,9 +193,14 @@ def known_before(workload: Workload, mode: Mode) -> Workload:
     return workload if mode == "offline" else workload.select(np.zeros(0, np.int64))
 
 
-def _new_setting(workload: Workload, cluster: Cluster, mode: Mode, planning: Callable[[float], None]) -> Setting:
-    known = known_before(workload, mode)
-    return Setting(known, cluster, mode, lambda policy, part: execute(part, cluster, policy, mode), planning)
+def _new_setting(
+    workload: Workload, cluster: Cluster, mode: Mode, planning: Callable[[float], None], compile: bool | None
+) -> Setting:
+    def trial(policy: Policy, part: Workload, times: int = 1) -> Rows:
+        many = compile is None and part.node_count * times >= COMPILE_FROM
+        return execute(part, cluster, policy, mode, compile=many or compile)
+
+    return Setting(known_before(workload, mode), cluster, mode, trial, planning)
 
 
 def _placement(workload: Workload, setting: Setting, policy: Policy) -> Placement:

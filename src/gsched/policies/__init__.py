@@ -14,7 +14,7 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Protocol
 
 from gsched.cluster import Cluster
 from gsched.errors import InputError
@@ -32,6 +32,13 @@ BUILT_IN = (
 """Names of the built-in policies, in the order in which tables show them."""
 
 
+class Trial(Protocol):
+    """Runs a policy over a workload, as one of so many times."""
+
+    def __call__(self, policy: "Policy", workload: Workload, /, times: int = 1) -> Rows:
+        """Return what happened."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """What a policy is told before it decides.
@@ -41,14 +48,15 @@ class Setting:
             at the start. Models and workflows are always known.
         cluster: the GPUs.
         mode: how requests arrive.
-        trial: runs a policy over a workload in virtual time, in this mode and cluster, and returns what happened.
+        trial: runs a policy over a workload in virtual time, in this mode and cluster, and returns what happened; told
+            how many times such a trial will be run, it compiles them where that pays.
         progress: to be called now and then with the share of the planning that is done.
     """
 
     known: Workload
     cluster: Cluster
     mode: Mode
-    trial: Callable[["Policy", Workload], Rows]
+    trial: Trial
     progress: Callable[[float], None]
 
 
