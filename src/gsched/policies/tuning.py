@@ -1,0 +1,259 @@
+"""What `search` varies and how: candidates, changes to them, and simulated annealing.
+
+A candidate is a setting of the knobs of `gsched.policies.guided`, or FIFO with affinity. Changes are small random steps
+of one or a few knobs. Annealing accepts what is worse too, less and less of it (Kirkpatrick, Gelatt, Vecchi,
+"Optimization by simulated annealing", Science 220, 1983).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gsched.cluster import Cluster
+from gsched.policies.guided import ARRIVAL, DRAIN, MAX_WAIT, RESERVE, RESIDENCY, WAITING, WORK, Knobs
+from gsched.workload import Floats, Longs, Workload
+
+FEW_NODES = 200  # among so many, the place of a single node matters
+HEAT, COOLING = 0.01, 4  # temperature at first, as a share of the score; the power with which it falls to 0
+STOP_CHANGING = 0.6  # probability with which each step of a change is its last
+
+
+class Candidate(NamedTuple):
+    """A setting to try. All parts are arrays of its own."""
+
+    plain: Longs  # (1) whether it is FIFO with affinity, in which only the order counts
+    mix: Floats  # (orders) weight of each of the orders by which nodes may be ranked; empty where they are not
+    noise: Floats  # (nodes) added to the rank; empty where there are many nodes
+    threshold: Floats  # these and the others: see Knobs
+    weight: Floats
+    limit: Longs
+    stride: Longs
+    value: Floats
+
+    def copy(self) -> "Candidate":
+        """Return a copy that shares nothing."""
+        copies: Iterator[Any] = (part.copy() for part in self)
+        return Candidate(*copies)
+
+
+class Space:
+    """The candidates for a workload on a cluster.
+
+    Args:
+        workload: what is to be executed.
+        cluster: where.
+        ranked: whether nodes are ranked beforehand; otherwise by their request's arrival and GPU seconds.
+    """
+
+    def __init__(self, workload: Workload, cluster: Cluster, ranked: bool) -> None:
+        self._workload, self._cluster, self._ranked = workload, cluster, ranked
+        self._size = np.array([model.gpus_required for model in workload.models], np.int64)
+        self._most = np.maximum(cluster.gpus // self._size, 1)
+
+    @cached_property
+    def orders(self) -> Floats:
+        """Orders that are good for something, as keys from 0 to 1, shape (orders, nodes)."""
+        if not self._ranked:
+            return np.zeros((0, 0))
+        keys = [_scaled(key) for key in _orders(self._workload, self._size)]
+        return np.array(keys)
+
+    def knobs(self, candidate: Candidate) -> Knobs:
+        """Return a table for `guided`, whose parts are not the candidate's."""
+        rank = candidate.mix @ self.orders if self._ranked else np.zeros(0)
+        rank = rank + candidate.noise if len(candidate.noise) else rank
+        own = candidate.copy()
+        return Knobs(
+            rank,
+            own.threshold,
+            own.weight,
+            own.limit,
+            own.stride,
+            own.value,
+            np.zeros(3, np.int64),
+            np.full(self._cluster.gpus, -np.inf),
+        )
+
+    def start(self, order: int | None = None, threshold: float = 1.0, plain: bool = False) -> Candidate:
+        """Return a candidate with one of the orders, or with none, and no limits."""
+        models = len(self._size)
+        mix = np.zeros(len(self.orders))
+        if order is not None:
+            mix[order] = 1.0
+        value = np.zeros(7)
+        value[[MAX_WAIT, RESERVE, DRAIN]] = np.inf, 1.0, 1.0
+        few = self._ranked and self._workload.node_count <= FEW_NODES
+        return Candidate(
+            np.array([int(plain)]),
+            mix,
+            np.zeros(self._workload.node_count if few else 0),
+            np.full(models, threshold),
+            np.ones(models),
+            self._most.copy(),
+            np.ones(models, np.int64),
+            value,
+        )
+
+    def starts(self) -> Iterator[Candidate]:
+        """Yield candidates to begin with; the first is FIFO with affinity, the policy `baseline`."""
+        orders = [None, *range(len(self.orders))]
+        yield from (self.start(order, plain=True) for order in orders)
+        yield from (self.start(order, threshold) for threshold in (1.0, 0.1, 10.0) for order in orders)
+
+    def change(self, candidate: Candidate, random: np.random.Generator) -> Candidate:
+        """Return a candidate that differs in one knob or in a few."""
+        changed = candidate.copy()
+        steps = self._steps
+        while True:
+            steps[random.integers(len(steps))](changed, random)
+            if random.random() < STOP_CHANGING:
+                return changed
+
+    @cached_property
+    def _steps(self) -> "tuple[Callable[[Candidate, np.random.Generator], None], ...]":
+        common = (_weight, _threshold, _weight, _threshold, self._limit, self._limit, self._stride, _seldom)
+        if not self._ranked:
+            return (*common, _arrival_or_work, _patience)
+        few = self._workload.node_count <= FEW_NODES
+        return (*common, _one_order, _mix, *((_swap,) * 8 if few else ()))
+
+    def _limit(self, candidate: Candidate, random: np.random.Generator) -> None:
+        model = random.integers(len(self._most))
+        most = self._most[model]
+        if random.random() < 0.5:
+            candidate.limit[model] = random.integers(1, most + 1)
+        else:
+            candidate.limit[model] = np.clip(candidate.limit[model] + random.integers(-2, 3), 1, most)
+
+    def _stride(self, candidate: Candidate, random: np.random.Generator) -> None:
+        model = random.integers(len(self._size))
+        candidate.stride[model] = random.choice([1, self._size[model]])
+
+
+def _orders(workload: Workload, size: Longs) -> Iterator[Floats]:
+    """Yield keys of nodes: request by request; the smallest request first; the least left; the longest tail first."""
+    gpu_seconds = workload.duration * size[workload.model]
+    yield workload.request.astype(np.float64)
+    yield np.add.reduceat(gpu_seconds, workload.first_node[:-1])[workload.request]
+    left, tail = _ahead(workload, gpu_seconds)
+    yield left
+    yield -tail
+    yield -workload.duration
+
+
+def _ahead(workload: Workload, gpu_seconds: Floats) -> tuple[Floats, Floats]:
+    """Return the GPU seconds of the request on a node's level or beyond, and the longest path from the node's start."""
+    left, tail = np.zeros(workload.node_count), workload.duration.copy()
+    for position, flow in enumerate(workload.workflows):
+        first = workload.first_node[:-1][workload.workflow == position]
+        for node in reversed(flow.order):
+            for child in flow.children[node]:
+                longer = workload.duration[first + node] + tail[first + child]
+                tail[first + node] = np.maximum(tail[first + node], longer)
+            beyond = [other for other in range(len(flow.nodes)) if flow.level[other] >= flow.level[node]]
+            left[first + node] = sum(gpu_seconds[first + other] for other in beyond)
+    return left, tail
+
+
+def _scaled(key: Floats) -> Floats:
+    """Return places from 0 to 1 instead of keys, equal ones for equal keys."""
+    values, place = np.unique(key, return_inverse=True)
+    return place / max(1, len(values) - 1)
+
+
+def _factor(random: np.random.Generator) -> float:
+    """Return what to multiply a knob by: mostly a little, sometimes a lot."""
+    return float(np.exp(random.normal() * random.choice([0.1, 0.5, 2.0])))
+
+
+def _scale_one(knob: Floats, random: np.random.Generator) -> None:
+    at = random.integers(len(knob))
+    afresh = random.random() < 0.3
+    knob[at] = np.exp(2 * random.normal()) if afresh else knob[at] * _factor(random)
+
+
+def _weight(candidate: Candidate, random: np.random.Generator) -> None:
+    _scale_one(candidate.weight, random)
+
+
+def _threshold(candidate: Candidate, random: np.random.Generator) -> None:
+    _scale_one(candidate.threshold, random)
+
+
+def _seldom(candidate: Candidate, random: np.random.Generator) -> None:
+    """Change what concerns all models."""
+    which = random.integers(5)
+    if which == 0:
+        candidate.threshold[:] *= _factor(random)
+    elif which == 1:
+        candidate.plain[0] = random.random() < 0.5
+    elif which == 2:
+        candidate.value[RESIDENCY] = random.choice([0.0, 1.0]) * 10 * _factor(random)
+    else:
+        candidate.value[RESERVE if which == 3 else DRAIN] = np.exp(2 * random.normal())
+
+
+def _one_order(candidate: Candidate, random: np.random.Generator) -> None:
+    order = random.integers(-1, len(candidate.mix))
+    candidate.mix[:] = 0.0
+    if order >= 0:
+        candidate.mix[order] = 1.0
+
+
+def _mix(candidate: Candidate, random: np.random.Generator) -> None:
+    candidate.mix[random.integers(len(candidate.mix))] += 0.3 * random.normal()
+
+
+def _swap(candidate: Candidate, random: np.random.Generator) -> None:
+    candidate.noise[random.integers(len(candidate.noise))] = random.choice([0.0, 0.1, 1.0]) * random.normal()
+
+
+def _arrival_or_work(candidate: Candidate, random: np.random.Generator) -> None:
+    """Weigh the GPU seconds of a request against its arrival; with no weights, nodes are served as they get ready."""
+    candidate.value[ARRIVAL] = random.random() < 0.8
+    candidate.value[WORK] = random.choice([0.0, 1.0]) * np.exp(2 * random.normal())
+
+
+def _patience(candidate: Candidate, random: np.random.Generator) -> None:
+    if random.random() < 0.5:
+        candidate.value[WAITING] = random.choice([0.0, 1.0]) * np.exp(2 * random.normal())
+    else:
+        candidate.value[MAX_WAIT] = random.choice([10.0, np.inf]) * np.exp(2 * random.normal())
+
+
+def anneal(
+    score: Callable[[Candidate], float],
+    starts: Iterable[Candidate],
+    change: Callable[[Candidate], Candidate],
+    share: Callable[[], float],
+    random: np.random.Generator,
+) -> Candidate:
+    """Return the candidate with the lowest score that was met; of equal ones, the first.
+
+    Args:
+        score: what is to be low; its first value should be near 1.
+        starts: candidates to begin with, at least one, which is always tried.
+        change: returns a candidate near another.
+        share: returns how much of the search is done, asked before every trial but the first; it ends at 1.
+        random: decides what to accept.
+    """
+    best: Candidate | None = None
+    lowest = np.inf
+    for candidate in starts:
+        if best is not None and share() >= 1:
+            return best
+        value = score(candidate)
+        if best is None or value < lowest:
+            best, lowest = candidate, value
+    assert best is not None
+    current, level = best, lowest
+    while (done := share()) < 1:
+        candidate = change(current)
+        value = score(candidate)
+        if value <= level + HEAT * (1 - done) ** COOLING * random.exponential():
+            current, level = candidate, value
+        if value < lowest:
+            best, lowest = candidate, value
+    return best
