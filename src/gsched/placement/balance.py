@@ -43,8 +43,18 @@ def balanced_board(config: Config, cluster: Cluster, demand: Demand, *, fill: bo
     free = {m: unit for unit in units for m in unit.models if m not in unit.gangs}
     _relieve(board, free, demand)
     if fill:
+        _complete(board, free, demand)
         _fill(board, free, demand)
     board.settle()
+    return board
+
+
+def board_of(config: Config, cluster: Cluster, demand: Demand, placement: Iterable[tuple[int, int]]) -> Board:
+    """Return a board on which a placement stands, with the work split."""
+    board = Board(tuple(config.models.values()), cluster, demand.work)
+    for model, gang in placement:
+        board.put(model, gang)
+    board.settle(8)
     return board
 
 
@@ -161,6 +171,22 @@ def _spread_group(board: Board, unit: Unit, model: int, demand: Demand, load: fl
         if helps and put_together(board, list(unit.models), [server], find):
             return True
     return False
+
+
+def _complete(board: Board, free: dict[int, Unit], demand: Demand) -> None:
+    """Let servers hold all models of a workflow, the most frequent workflows first, while memory lasts."""
+    find = partial(_least_loaded, demand=demand)
+    for flow in np.argsort(-demand.flow, kind="stable").tolist():
+        hosts = {model: board.hosts(model) for model in demand.models[flow]}
+        for server in range(board.servers):
+            missing = [model for model in demand.models[flow] if server not in hosts[model]]
+            if all(m in free and _is_alone(free[m]) for m in missing):
+                put_together(board, missing, [server], find)
+
+
+def _is_alone(unit: Unit) -> bool:
+    """Tell whether a model may stand in any server, and without others."""
+    return unit.servers is None and len(unit.models) == 1
 
 
 def _fill(board: Board, free: dict[int, Unit], demand: Demand) -> None:

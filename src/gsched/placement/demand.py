@@ -1,5 +1,6 @@
 """What a workload asks of each model: seconds of work, and how often its output goes to which other model."""
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,14 +14,18 @@ class Demand(NamedTuple):
 
     Args:
         work: seconds that gangs of the model execute, shape (M,).
+        nodes: how many nodes the model executes, shape (M,).
         edges: how many edges lead between nodes of two models, in either direction, shape (M, M).
         flow: how often each workflow is requested, shape (workflows,).
+        models: the models of each workflow.
         needed: whether the model must be placed, shape (M,).
     """
 
     work: Floats
+    nodes: Floats
     edges: Floats
     flow: Floats
+    models: tuple[tuple[int, ...], ...]
     needed: Any
 
 
@@ -36,15 +41,19 @@ def find_demand(known: Workload, mode: Mode) -> Demand:
     count = len(known.models)
     if mode == "offline" or known.request_count:
         flow = np.bincount(known.workflow, minlength=len(known.workflows)).astype(float)
+        nodes = np.bincount(known.model, minlength=count).astype(float)
         work = np.bincount(known.model, known.duration, minlength=count).astype(float)
         needed = np.bincount(known.template_model[_templates(known, flow > 0)], minlength=count) > 0
     else:
         weights = np.array([workflow.weight for workflow in known.workflows])
         flow = weights / (weights.sum() or 1.0)
         per_template = np.repeat(flow, np.diff(known.template_start))
-        work = np.bincount(known.template_model, per_template, minlength=count) * _mean_durations(known, flow)
+        nodes = np.bincount(known.template_model, per_template, minlength=count)
+        work = nodes * _mean_durations(known, flow)
         needed = np.bincount(known.template_model, minlength=count) > 0
-    return Demand(work, _edges(known, flow), flow, needed)
+    start = known.template_start.tolist()
+    models = tuple(tuple(sorted(set(known.template_model[a:b].tolist()))) for a, b in pairwise(start))
+    return Demand(work, nodes, _edges(known, flow), flow, models, needed)
 
 
 def _templates(known: Workload, wanted: Any) -> Any:

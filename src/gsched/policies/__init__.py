@@ -28,6 +28,7 @@ BUILT_IN = (
     "offline",
     "improved",
     "hybrid",
+    "static",
 )
 """Names of the built-in policies, in the order in which tables show them."""
 
