@@ -1,21 +1,27 @@
 """Switch-averse dispatch with reservations for gangs, guided by knobs: what `online` sets by hand and `search` tunes.
 
-A gang that holds a model serves it for as long as nodes of it are ready. GPUs change their model only where the ready
-work that each gang would have to do is worth the switch. Where a model that needs several GPUs is worth one but no run
-of GPUs is idle, a run is reserved: what would end too late does not start there any more (backfilling, as in EASY:
-Lifka, "The ANL/IBM SP scheduling system", 1995).
+A gang that holds a model serves it for as long as nodes of it are ready. GPUs change their model where the seconds of
+ready work that each gang of the new model would have are worth the seconds that the change costs: loading it, the ready
+work of the models that give way, and loading those again. If the GPUs are still busy, they are reserved: what would end
+there too late does not start any more (EASY backfilling: Lifka, "The ANL/IBM SP scheduling system", 1995).
+
+No model starves. One with ready nodes that has started none for MAX_WAIT seconds may have any GPUs, the one that has
+waited longest first. With M models, and P seconds for the longest node with its switch, it starts one within MAX_WAIT +
+(M + 1) P: by then, one reservation made before and one of each other model have been served, each within P.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from gsched.cluster import Cluster
 from gsched.core import (
     WAIT,
     backlog,
     head_key,
     head_node,
     held_gangs,
+    holds,
     idle_gang,
     is_idle,
     may_begin,
@@ -26,28 +32,65 @@ from gsched.core import (
     work,
 )
 from gsched.jit import kernel
-from gsched.state import IDLE, NONE, Core
+from gsched.policies import Setting
+from gsched.policies.levels import disjoint_gangs
+from gsched.residency import all_idle
+from gsched.state import IDLE, NONE, SHARED, Core, gang_starts
 
 # Positions in Knobs.value
-ARRIVAL, WORK, WAITING, MAX_WAIT, RESIDENCY, RESERVE, DRAIN = range(7)
+ARRIVAL, WORK, WAITING, MAX_WAIT, RESIDENCY, RESERVE, DRAIN, BALANCE, RELOAD, CALM = range(10)
+VALUES = 10
 # Positions in Knobs.reserved
 FIRST, END, MODEL = 0, 1, 2
 
+TINY = 1e-9  # seconds
+AGAIN = 0.1  # seconds at least between two looks at a switch that waiting alone may make worth it
+
 
 class Knobs(NamedTuple):
-    """What guides the decisions, and the little that they remember."""
+    """What guides the decisions, and the little that they remember.
+
+    The values: ARRIVAL and WORK, weights of a request's arrival and of its GPU seconds in the key of its nodes. The
+    weights of what is set against the loading time, all in seconds: how long the next node has been WAITING; the
+    BALANCE, which is how long the ready work of the models that give way will keep each of their gangs; how long busy
+    GPUs DRAIN; how long loading those models again, their RELOAD, takes. RESERVE, how many times as much a switch must
+    be worth for a reservation. CALM, up to how many loading times of ready work per GPU a switch is the cheaper the
+    less there is. MAX_WAIT, seconds after which a model starves; RESIDENCY, seconds for which exclusive GPUs keep a
+    model at the least.
+    """
 
     rank: Any  # (nodes) key of each node; empty where it follows from ARRIVAL and WORK
-    threshold: Any  # (models) a switch is worth it from so many times its cost on
+    threshold: Any  # (models) weight of the seconds that loading takes
     weight: Any  # (models) preference among those that are worth a switch
     limit: Any  # (models) most gangs that may hold it
-    stride: Any  # (models) its gangs begin at multiples of so many GPUs
-    value: Any  # ARRIVAL and WORK: weights of a request's arrival and of its GPU seconds in the key of its nodes
-    #             WAITING: weight of the oldest node's wait against the ready work; MAX_WAIT: seconds after which a
-    #             switch is always worth it; RESIDENCY: seconds for which GPUs keep a model at least
-    #             RESERVE: GPUs are reserved from so many times the threshold on; DRAIN: weight of waiting for them
-    reserved: Any  # FIRST GPU and END of the reserved run, and the MODEL that it is for; an empty run if there is none
-    since: Any  # (GPUs) when it was loaded
+    stride: Any  # (models) it is loaded onto gangs that begin at multiples of so many GPUs
+    value: Any
+    reserved: Any  # FIRST GPU and END of the reserved gang, and its MODEL; the end is 0 if there is none
+    since: Any  # (GPUs) when a model was loaded
+    served: Any  # (models) when a node of it last started
+
+
+def neutral_knobs(setting: Setting) -> Knobs:
+    """Return knobs without preferences, all values 0."""
+    cluster = setting.cluster
+    sizes = [model.gpus_required for model in setting.known.models]
+    return Knobs(
+        rank=np.zeros(0),
+        threshold=np.ones(len(sizes)),
+        weight=np.ones(len(sizes)),
+        limit=np.full(len(sizes), cluster.gpus, np.int64),
+        stride=np.array([_stride(cluster, size) for size in sizes], np.int64),
+        value=np.zeros(VALUES),
+        reserved=np.zeros(3, np.int64),
+        since=np.full(cluster.gpus, -np.inf),
+        served=np.full(len(sizes), -np.inf),
+    )
+
+
+def _stride(cluster: Cluster, size: int) -> int:
+    """Return the size, so that gangs do not overlap, unless fewer of them would fit in the servers than there could."""
+    aligned = [gang for gang in gang_starts(cluster, size) if gang % size == 0]
+    return size if len(aligned) == len(disjoint_gangs(cluster, size)) else 1
 
 
 @kernel
@@ -59,12 +102,12 @@ def order(core: Core, knobs: Knobs, node: int) -> float:
     request = core.requests.of[node]
     key: float = knobs.value[ARRIVAL] * core.requests.arrival[request]
     if knobs.value[WORK] != 0.0:
-        key += knobs.value[WORK] * request_work(core, request)
+        key += knobs.value[WORK] * _request_work(core, request)
     return key
 
 
 @kernel
-def request_work(core: Core, request: int) -> float:
+def _request_work(core: Core, request: int) -> float:
     """Return the GPU seconds that all nodes of a request are expected to take."""
     graph = core.graph
     seconds = 0.0
@@ -75,72 +118,75 @@ def request_work(core: Core, request: int) -> float:
 
 @kernel
 def choose(core: Core, knobs: Knobs) -> tuple[int, int]:
-    """Start what needs no switch; else what is worth one; else reserve GPUs, and wait."""
+    """Start what has its reserved GPUs, or make a reservation; then what needs no switch, then what is worth one."""
     if core.gpus.count[IDLE] == 0:
         return WAIT
-    _review_reservation(core, knobs)
-    if knobs.reserved[END] > 0 and run_is_idle(core, knobs.reserved[FIRST], knobs.reserved[END]):
-        model = knobs.reserved[MODEL]
-        gang = knobs.reserved[FIRST]
-        _release(knobs)
-        return _loaded(core, knobs, model, gang)
-    model, gang = _warm_start(core, knobs)
-    if model != NONE:
-        return model, gang
-    model, gang = _cold_start(core, knobs)
-    if model == NONE and core.gpus.count[IDLE] == len(core.gpus.label_model):
-        model, gang = _any_start(core)  # nothing is worth it, but waiting is worth less
+    model, gang = _reserved_start(core, knobs)
+    if model == NONE and knobs.reserved[END] == 0:
+        model, gang = _claim(core, knobs)
+        if model != NONE and not all_idle(core.gpus, gang, core.models.gpus[model]):
+            knobs.reserved[FIRST] = gang
+            knobs.reserved[END] = gang + core.models.gpus[model]
+            knobs.reserved[MODEL] = model
+            model = NONE
     if model == NONE:
-        return WAIT
-    return _loaded(core, knobs, model, gang)
-
-
-@kernel
-def _loaded(core: Core, knobs: Knobs, model: int, gang: int) -> tuple[int, int]:
-    """Note when a gang was loaded."""
-    for gpu in range(gang, gang + core.models.gpus[model]):
-        knobs.since[gpu] = core.now[0]
+        model, gang = _warm_start(core, knobs)
+    if model == NONE:
+        model, gang = _worth_a_switch(core, knobs, False)
+    if model == NONE and core.gpus.count[IDLE] == len(core.gpus.label_model):
+        model, gang = _any_start(core)  # nothing is worth it, but there is nothing to wait for
+    if model != NONE:
+        _note_start(core, knobs, model, gang)
     return model, gang
 
 
 @kernel
-def _release(knobs: Knobs) -> None:
+def _note_start(core: Core, knobs: Knobs, model: int, gang: int) -> None:
+    knobs.served[model] = core.now[0]
+    if not holds(core, model, gang):
+        for gpu in range(gang, gang + core.models.gpus[model]):
+            knobs.since[gpu] = core.now[0]
+
+
+@kernel
+def _reserved_start(core: Core, knobs: Knobs) -> tuple[int, int]:
+    """Return what GPUs are reserved for once all of them are idle; give up a reservation that nobody needs."""
+    if knobs.reserved[END] == 0:
+        return WAIT
+    model = knobs.reserved[MODEL]
+    gang = knobs.reserved[FIRST]
+    needed = backlog(core, model) > 0
+    if needed and not all_idle(core.gpus, gang, core.models.gpus[model]):
+        return WAIT
     knobs.reserved[FIRST] = 0
     knobs.reserved[END] = 0
+    return (model, gang) if needed else WAIT
 
 
 @kernel
-def _review_reservation(core: Core, knobs: Knobs) -> None:
-    """Give up a reservation whose model no longer needs it."""
-    if knobs.reserved[END] > 0 and backlog(core, knobs.reserved[MODEL]) == 0:
-        _release(knobs)
-
-
-@kernel
-def run_is_idle(core: Core, first: int, end: int) -> bool:
-    """Tell whether all GPUs of a range are idle."""
-    for gpu in range(first, end):  # noqa: SIM110 (there are no generators in compiled code)
-        if not is_idle(core, gpu):
-            return False
-    return True
-
-
-@kernel
-def _reserved_until(core: Core, knobs: Knobs) -> float:
-    """Return when the reserved GPUs are expected to be idle."""
-    until: float = core.now[0]
-    for gpu in range(knobs.reserved[FIRST], knobs.reserved[END]):
-        if not is_idle(core, gpu):
-            until = max(until, core.gpus.free_at[gpu])
-    return until
+def _claim(core: Core, knobs: Knobs) -> tuple[int, int]:
+    """Return the model that should get GPUs before others go on with theirs, and a gang, which may be busy yet."""
+    longest = NONE
+    longest_since = core.now[0]
+    for model in range(len(core.models.gpus)):
+        if backlog(core, model) > 0 and warm_gang(core, model) == NONE:
+            since = max(core.ready_time[head_node(core, model)], knobs.served[model]) + knobs.value[MAX_WAIT]
+            wake_at(core, since)
+            if since <= longest_since and (longest == NONE or since < longest_since):
+                longest = model
+                longest_since = since
+    if longest == NONE:
+        return _worth_a_switch(core, knobs, True)
+    gang, _cost = _cheapest_gang(core, knobs, longest, 1.0, True, True)
+    return longest, gang
 
 
 @kernel
 def _warm_start(core: Core, knobs: Knobs) -> tuple[int, int]:
     """Return the model, first by key, that has an idle gang, and that gang; off the reservation, or gone in time."""
-    until = _reserved_until(core, knobs)
     first = knobs.reserved[FIRST]
     end = knobs.reserved[END]
+    until = _idle_from(core, first, end)
     best = WAIT
     best_key = np.inf
     for model in range(len(core.models.gpus)):
@@ -152,111 +198,154 @@ def _warm_start(core: Core, knobs: Knobs) -> tuple[int, int]:
         overlaps = gang < end and gang + core.models.gpus[model] > first
         if overlaps and core.now[0] + core.estimate[head_node(core, model)] > until:
             gang = warm_gang_outside(core, model, first, end)
-        if gang != NONE and head_key(core, model) < best_key:
+        if gang != NONE and (best[0] == NONE or head_key(core, model) < best_key):
             best = (model, gang)
             best_key = head_key(core, model)
     return best
 
 
 @kernel
-def _cold_start(core: Core, knobs: Knobs) -> tuple[int, int]:
-    """Return the model that is most worth a switch, and a gang for it; reserve GPUs where a gang must first drain."""
+def _idle_from(core: Core, first: int, end: int) -> float:
+    """Return when all GPUs of a range are expected to be idle."""
+    until: float = core.now[0]
+    for gpu in range(first, end):
+        if not is_idle(core, gpu):
+            until = max(until, core.gpus.free_at[gpu])
+    return until
+
+
+@kernel
+def _worth_a_switch(core: Core, knobs: Knobs, busy: bool) -> tuple[int, int]:
+    """Return the model whose switch gains most for what it costs, and a gang; with `busy` one that may be busy yet."""
     best = WAIT
-    best_score = 0.0
+    best_worth = -1.0
+    pressure = _pressure(core)
     for model in range(len(core.models.gpus)):
-        if backlog(core, model) == 0 or held_gangs(core, model) >= knobs.limit[model]:
+        if not _may_switch(core, knobs, model, busy):
             continue
-        worth = _worth(core, knobs, model)
-        if worth < 1.0 or worth * knobs.weight[model] <= best_score:
-            continue
+        dear = _dearness(core, knobs, model, pressure, busy)
+        benefit = _benefit(core, knobs, model)
         gang = NONE
-        if idle_gang(core, model) != NONE:
-            gang = _cheapest_gang(core, knobs, model, False)
-        if gang != NONE:
+        cost = dear * min(core.models.load_time[model], 0.5 * switch_seconds(core, model, model))  # at the least
+        if benefit >= cost and _worth(knobs, model, benefit, cost) > best_worth:
+            gang, cost = _cheapest_gang(core, knobs, model, dear, busy, False)
+        if gang != NONE and benefit >= cost and _worth(knobs, model, benefit, cost) > best_worth:
             best = (model, gang)
-            best_score = worth * knobs.weight[model]
-        elif core.models.gpus[model] > 1 and knobs.reserved[END] == 0 and worth >= knobs.value[RESERVE]:
-            _reserve(core, knobs, model)
-            if best[0] != NONE and _is_reserved(core, knobs, best[0], best[1]):
-                best = WAIT
-                best_score = 0.0
+            best_worth = _worth(knobs, model, benefit, cost)
+        elif benefit < cost and knobs.value[WAITING] > 0.0:
+            wake_at(core, core.now[0] + max(AGAIN, (cost - benefit) / knobs.value[WAITING]))
     return best
 
 
 @kernel
-def _worth(core: Core, knobs: Knobs, model: int) -> float:
-    """Return the ready work per gang, with one more, as a multiple of what makes a switch worth its cost."""
+def _pressure(core: Core) -> float:
+    """Return for how many seconds all GPUs together have ready work."""
+    seconds = 0.0
+    for model in range(len(core.models.gpus)):
+        seconds += work(core, model) * core.models.gpus[model]
+    return seconds / len(core.gpus.label_model)
+
+
+@kernel
+def _may_switch(core: Core, knobs: Knobs, model: int, busy: bool) -> bool:
+    """Tell, without a look at single GPUs, whether a model may get one more gang: a busy one, or one that is idle."""
+    if backlog(core, model) == 0 or held_gangs(core, model) >= knobs.limit[model]:
+        return False
+    if busy:
+        return warm_gang(core, model) == NONE
+    return idle_gang(core, model) != NONE
+
+
+@kernel
+def _dearness(core: Core, knobs: Knobs, model: int, pressure: float, busy: bool) -> float:
+    """Return how much a second of loading a model counts."""
+    dear: float = knobs.threshold[model]
+    if busy:
+        dear *= knobs.value[RESERVE]
+    calm = knobs.value[CALM] * switch_seconds(core, model, model)
+    if pressure < calm:
+        dear *= pressure / calm
+    return dear
+
+
+@kernel
+def _benefit(core: Core, knobs: Knobs, model: int) -> float:
+    """Return the ready work of each gang if there were one more, in seconds, and the weighted wait of the next node."""
     waited = core.now[0] - core.ready_time[head_node(core, model)]
-    if waited >= knobs.value[MAX_WAIT]:
-        return np.inf
-    wake_at(core, core.ready_time[head_node(core, model)] + knobs.value[MAX_WAIT])
-    benefit = work(core, model) / (held_gangs(core, model) + 1) + knobs.value[WAITING] * waited
-    cost = switch_seconds(core, model, model) * knobs.threshold[model]
-    if cost == 0.0:
-        return np.inf
-    worth: float = benefit / cost
+    benefit: float = work(core, model) / (held_gangs(core, model) + 1) + knobs.value[WAITING] * waited
+    return benefit
+
+
+@kernel
+def _worth(knobs: Knobs, model: int, benefit: float, cost: float) -> float:
+    worth: float = knobs.weight[model] * benefit / max(cost, TINY)
     return worth
 
 
 @kernel
-def _cheapest_gang(core: Core, knobs: Knobs, model: int, drain: bool) -> int:
-    """Return the gang whose GPUs are missed least, or NONE: an idle one, or with `drain` any without wider models.
+def _cheapest_gang(core: Core, knobs: Knobs, model: int, dear: float, busy: bool, starved: bool) -> tuple[int, float]:
+    """Return the gang that costs least to load a model onto, off the reservation, and that cost in seconds, or NONE.
 
     Models of one GPU look from the last GPU down, all others from the first GPU up, so that they keep apart.
     """
     size = core.models.gpus[model]
     last = len(core.gpus.label_model) - size
     best = NONE
-    best_loss = np.inf
+    best_cost = np.inf
     for i in range(last // knobs.stride[model] + 1):
         gang = i * knobs.stride[model] if size > 1 else last - i
-        if (
-            not may_begin(core, model, gang)
-            or core.gpus.holder[gang] == model
-            or _is_reserved(core, knobs, model, gang)
-        ):
+        reserved = gang < knobs.reserved[END] and gang + size > knobs.reserved[FIRST]
+        if reserved or not may_begin(core, model, gang) or (holds(core, model, gang) and not starved):
             continue
-        loss = 0.0
-        for gpu in range(gang, gang + size):
-            loss += _loss(core, knobs, gpu, size, drain)
-        if loss < best_loss:
+        cost = _cost(core, knobs, model, gang, dear, busy, starved)
+        if cost < best_cost:
             best = gang
-            best_loss = loss
-    return best
+            best_cost = cost
+    return best, best_cost
 
 
 @kernel
-def _is_reserved(core: Core, knobs: Knobs, model: int, gang: int) -> bool:
-    overlaps: bool = gang < knobs.reserved[END] and gang + core.models.gpus[model] > knobs.reserved[FIRST]
-    return overlaps
-
-
-@kernel
-def _loss(core: Core, knobs: Knobs, gpu: int, size: int, drain: bool) -> float:
-    """Return what is lost with a GPU, in seconds of ready work and of waiting; infinity where it is out of reach."""
+def _cost(core: Core, knobs: Knobs, model: int, gang: int, dear: float, busy: bool, starved: bool) -> float:
+    """Return what it costs to load a model onto a gang, in seconds; infinity where that cannot be now."""
     gpus = core.gpus
-    held = gpus.label_model[gpu]
-    loss = 0.0
-    if not is_idle(core, gpu):
-        if not drain or core.models.gpus[held] >= size:
-            return np.inf
-        loss += knobs.value[DRAIN] * (gpus.free_at[gpu] - core.now[0])
-    if held != NONE:
-        if core.now[0] < knobs.since[gpu] + knobs.value[RESIDENCY]:
-            wake_at(core, knobs.since[gpu] + knobs.value[RESIDENCY])
-            return np.inf
-        loss += 1.0 + work(core, held) / max(1, gpus.held[held])
-    return loss
+    now = core.now[0]
+    size = core.models.gpus[model]
+    loading = 0.0
+    missed = 0.0
+    until = now
+    for gpu in range(gang, gang + size):
+        if not is_idle(core, gpu):
+            if not busy:
+                return np.inf
+            until = max(until, gpus.free_at[gpu])
+        held = gpus.label_model[gpu]
+        if held == NONE:
+            loading = max(loading, core.models.load_time[model])
+            continue
+        kept_until = knobs.since[gpu] + knobs.value[RESIDENCY]
+        if now < kept_until and gpus.count[SHARED] == 0:
+            if not starved:
+                wake_at(core, kept_until)
+                return np.inf
+            missed += kept_until - now
+        loading = max(loading, switch_seconds(core, held, model))
+        if gpus.holder[gpus.label_gang[gpu]] == held:
+            missed += _missed(core, knobs, gpu, held)
+    cost: float = dear * loading + missed / size + knobs.value[DRAIN] * (until - now)
+    return cost
 
 
 @kernel
-def _reserve(core: Core, knobs: Knobs, model: int) -> None:
-    """Reserve GPUs for a model where that is possible."""
-    gang = _cheapest_gang(core, knobs, model, True)
-    if gang != NONE:
-        knobs.reserved[FIRST] = gang
-        knobs.reserved[END] = gang + core.models.gpus[model]
-        knobs.reserved[MODEL] = model
+def _missed(core: Core, knobs: Knobs, gpu: int, held: int) -> float:
+    """Return what it costs that a model gives way: its ready work waits, and it will be loaded again.
+
+    The longer the GPU has been idle, the less likely it is that the model will be needed again soon.
+    """
+    reload = knobs.value[RELOAD] * switch_seconds(core, held, held)
+    if reload > 0.0 and is_idle(core, gpu):
+        reload *= reload / (reload + core.now[0] - core.gpus.free_at[gpu])
+    missed: float = knobs.value[BALANCE] * work(core, held) / held_gangs(core, held) + reload
+    return missed
 
 
 @kernel
