@@ -142,7 +142,7 @@ def workloads(draw: st.DrawFn, max_gang: int = MAX_GANG, min_requests: int = 1, 
 def cases(
     draw: st.DrawFn,
     max_requests: int = 10,
-    residencies: tuple[Residency, ...] = ("exclusive",),
+    residencies: tuple[Residency, ...] = RESIDENCIES,
     modes: tuple[Mode, ...] = ("offline", "online"),
 ) -> Case:
     """Workloads with a cluster on which every model fits, and a mode."""
