@@ -17,6 +17,7 @@ from gsched.cli import main
 from gsched.errors import InputError
 from gsched.generator import SHORTEST, USUAL_VALUES, generate, parse_weights, statistics
 from gsched.load import load_workload
+from gsched.urgency import parse_deadlines, parse_tiers, tier_figures
 from gsched.workload import Config, Model, Node, Workflow, Workload
 
 LLM = Model("llm", memory_gb=14, type="llm", tokens_per_second=50, token_mean=512, token_std=128)
@@ -407,6 +408,104 @@ def test_weights_are_read():
     assert parse_weights("a=3, b c=0.5,d=e=1") == {"a": 3.0, "b c": 0.5, "d=e": 1.0}
 
 
+# Tiers and deadlines
+
+
+@given(seed=st.integers(0, 2**64), shares=st.dictionaries(st.integers(1, 100), st.floats(0.1, 10), min_size=1))
+def test_tiers_and_deadlines_leave_all_the_rest_as_it_was(seed, shares):
+    plain = generate(CONFIG, 30, seed=seed)
+    urgent = generate(CONFIG, 30, seed=seed, tiers=shares, deadlines=dict.fromkeys(shares, "5s+2x"))
+    assert (plain.tier, plain.deadline) == (None, None)
+    for column in ("workflow", "timestamp", "duration"):
+        assert np.array_equal(getattr(plain, column), getattr(urgent, column))
+    assert plain.details == urgent.details
+    assert urgent.tier is None or set(urgent.tier.tolist()) <= shares.keys()
+    again = generate(CONFIG, 30, seed=seed, tiers=dict(reversed(shares.items())), deadlines={min(shares): "1s"})
+    assert np.array_equal(urgent.tier, again.tier)  # the order in which they are given does not matter
+
+
+def test_tiers_are_drawn_as_often_as_asked():
+    tier = generate(single(PAINTER), 100_000, seed=1, tiers={1: 2, 5: 6, 3: 0}).tier
+    assert np.unique(tier).tolist() == [1, 5]
+    assert np.mean(tier == 1) == pytest.approx(0.25, abs=0.005)
+
+
+def test_tiers_and_workflows_are_drawn_independently():
+    workload = generate(CONFIG, 40_000, seed=1, tiers={1: 1, 2: 1})
+    shares = [np.mean(workload.tier[workload.workflow == flow] == 1) for flow in (0, 1)]
+    assert shares == pytest.approx([0.5, 0.5], abs=0.015)
+
+
+def test_deadlines_follow_from_tiers_and_critical_paths():
+    rules = {1: "30s", 2: "2x", 3: "1.5s+0.5x", 4: "none"}
+    workload = generate(CONFIG, 400, seed=1, tiers=dict.fromkeys((1, 2, 3, 4, 5), 1), deadlines=rules)
+    critical_path = [data["critical_path_time"] for data in columns(workload, "metadata")]
+    for tier, path, deadline in zip(workload.tier, critical_path, workload.deadline, strict=True):
+        expected = {1: 30.0, 2: 2 * path, 3: 1.5 + path / 2}.get(int(tier), np.inf)
+        assert deadline == pytest.approx(expected, abs=1e-9)
+        assert deadline == round(deadline, 9) or tier > 3
+
+
+def test_deadlines_without_tiers_are_for_all():
+    workload = generate(single(PAINTER), 9, seed=1, deadlines={1: "30s"})
+    assert workload.tier is None
+    assert workload.deadline.tolist() == [30.0] * 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"tiers": {0: 1}}, "tiers: a tier is a whole number from 1 to 100, not 0; 1 is the most important"),
+        ({"tiers": {101: 1}}, "tiers: a tier is a whole number from 1 to 100, not 101"),
+        ({"tiers": {1: -1}}, "tiers: 1: must be a share that is not negative, not -1; for example 1=0.2,2=0.5,3=0.3"),
+        ({"tiers": {1: 1, 2: float("inf")}}, "tiers: 2: must be a share that is not negative, not inf"),
+        ({"tiers": {1: float("nan")}}, "tiers: 1: must be a share that is not negative, not nan"),
+        ({"tiers": {1: 0, 2: 0}}, "tiers: no tier has a share above 0"),
+        ({"tiers": {}}, "tiers: no tier has a share above 0"),
+        ({"deadlines": {2: "30s"}}, "deadlines: no request is of tier 2; there is 1"),
+        ({"deadlines": {2: "none"}, "tiers": {1: 1, 3: 1}}, "deadlines: no request is of tier 2; there is 1, 3"),
+        ({"deadlines": {1: "-1s"}}, "deadlines: '-1s' is not a deadline; write 30s, 2x, 10s+2x or none"),
+        ({"deadlines": {1: "1e15x"}}, "deadlines: '1e15x' makes one above 1e+15 s; choose a smaller one"),
+        *(
+            ({"deadlines": {1: text}}, f"deadlines: {text!r} is not a deadline")
+            for text in ("", "30", "x", "s", "30 m", "nans", "infx", "1s+", "1s2x", "+2x", "1x-1s", "1e300x", "None")
+        ),
+    ],
+)
+def test_bad_tiers_and_deadlines_are_named(arguments, message):
+    assert message in problem(**arguments)
+
+
+@pytest.mark.parametrize("text", ["", "1", "1=", "1=a", "gold=1", "1.5=1", "1=1,", "1=1=1", "1:1", "1=1,1=2"])
+def test_malformed_tiers_are_refused(text):
+    with pytest.raises(InputError, match=r"^tiers: .*is not a list of TIER=SHARE|names a tier twice"):
+        parse_tiers(text)
+
+
+@pytest.mark.parametrize("text", ["gold=30s", "=30s", "1=30s,", "1=30s,2", "1=1s=2s", "1=30s,1=2x"])
+def test_malformed_deadlines_are_refused(text):
+    with pytest.raises(InputError, match=r"^deadlines: .*is not a list of TIER=DEADLINE|names a tier twice"):
+        parse_deadlines(text, [1])
+
+
+def test_tiers_and_deadlines_are_parsed():
+    assert parse_tiers("2=0.5, 1 = 3") == {2: 0.5, 1: 3.0}
+    assert parse_deadlines("2=3x,1= 30s,4=none", [1, 2]) == {2: "3x", 1: "30s", 4: "none"}
+    assert parse_deadlines(" 10s+2x", [1, 3]) == {1: "10s+2x", 3: "10s+2x"}
+
+
+def test_figures_of_tiers_by_hand():
+    workload = generate(single(PAINTER), 4, seed=1)
+    urgent = replace(workload, tier=[2, 1, 2, 2], deadline=[5.0, np.inf, 1.0, np.inf])
+    assert tier_figures(workload) == {}
+    assert tier_figures(urgent) == {
+        "1": {"requests": 1, "percent": 25.0, "with_deadline": 0, "median_deadline_seconds": None},
+        "2": {"requests": 3, "percent": 75.0, "with_deadline": 2, "median_deadline_seconds": 3.0},
+    }
+    assert tier_figures(replace(urgent, tier=None))["1"]["with_deadline"] == 2
+    assert statistics(urgent, {"duration": 20})["tiers"] == tier_figures(urgent)
+
+
 @pytest.fixture
 def config_file(tmp_path):
     path = tmp_path / "config.json"
@@ -551,9 +650,54 @@ def test_profile_burstiness_and_weights_reach_the_generator(config_file, tmp_pat
     assert np.array_equal(read.workflow, drawn.workflow)
 
 
+URGENT = ("--tiers", "1=1,2=3", "--deadlines", "1=30s,2=2x")
+
+
+@pytest.mark.parametrize("format_", ["json", "yaml", "jsonl", "parquet"])
+def test_tiers_and_deadlines_reach_the_generator_and_the_files(config_file, tmp_path, format_):
+    arguments = ("--config", config_file, "--num-requests", 40, "--seed", 3, "--format", format_, "--out", tmp_path)
+    assert run(*arguments, *URGENT, "--quiet") == 0
+    read = load_workload(config_file, tmp_path / f"generated_requests.{format_}")
+    drawn = generate(read.config, 40, seed=3, tiers={1: 1.0, 2: 3.0}, deadlines={1: "30s", 2: "2x"})
+    assert read.tier.tolist() == drawn.tier.tolist()
+    assert read.deadline.tolist() == drawn.deadline.tolist()
+
+
+def test_tiers_are_told_in_the_report_and_by_validate(config_file, tmp_path, capsys):
+    assert run("--config", config_file, "--num-requests", 8, "--seed", 3, "--out", tmp_path, *URGENT[:3], "1=30s") == 0
+    tiers = json.loads((tmp_path / "generated_stats.json").read_text())["tiers"]
+    assert tiers.keys() == {"1", "2"}
+    count = tiers["1"]["requests"]
+    report = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["1", str(count), f"{count / 0.08:.1f}%", str(count), "30.00"] in report
+    assert ["2", str(8 - count), f"{100 - count / 0.08:.1f}%", "0", "-"] in report
+    with pytest.raises(SystemExit):
+        main(["validate", "--config", str(config_file), "--requests", str(tmp_path / "generated_requests.yaml")])
+    *_, first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"tier 1: {count} request")
+    assert first.endswith(f"({count / 0.08:g}%), {count} with a deadline (median 30 s)")
+    assert second.endswith(f"({100 - count / 0.08:g}%), 0 with a deadline")
+
+
+def test_the_shipped_example_is_what_its_command_makes(tmp_path):
+    root = Path(__file__).parents[1]
+    text = (root / "docs" / "generating.md").read_text().replace("\\\n", "")
+    command = next(line for line in text.splitlines() if "examples/support.json" in line and line.startswith("gsched"))
+    words = command.split()[2:]
+    words[words.index("examples")] = str(tmp_path)
+    words[words.index("examples/support.json")] = str(root / "examples" / "support.json")
+    assert run(*words, "--quiet") == 0
+    shipped = (root / "examples" / "support_requests.yaml").read_bytes()
+    assert (tmp_path / "support_requests.yaml").read_bytes() == shipped
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--tiers", "gold"], "tiers: 'gold' is not a list of TIER=SHARE; for example 1=0.2,2=0.5,3=0.3"),
+        (["--tiers", "1=0"], "tiers: no tier has a share above 0"),
+        (["--deadlines", "30"], "deadlines: '30' is not a deadline; write 30s, 2x, 10s+2x or none"),
+        (["--deadlines", "1=30s,2=60s"], "deadlines: no request is of tier 2; there is 1"),
         (["--num-requests", "0"], "requests: must be between 1 and"),
         (["--num-requests", "many"], "--num-requests"),
         (["--duration", "nan"], "duration: must be a positive number of minutes, not nan"),

@@ -103,7 +103,7 @@ def _amounts(rule: str) -> tuple[float, float]:
             sums[part[-1:]] += float(part[:-1])
     except (KeyError, ValueError):
         sums["s"] = math.nan
-    if not all(0 <= amount < math.inf for amount in sums.values()):
+    if not all(0 <= amount <= LARGEST for amount in sums.values()):
         raise InputError.one("deadlines", "", f"{rule!r} is not a deadline", "write 30s, 2x, 10s+2x or none")
     return sums["s"], sums["x"]
 
