@@ -74,7 +74,8 @@ def simulate(
     chosen = find_policy(policy, options)
     setting = _new_setting(workload, cluster, mode, planning or _ignore, compile)
     run = _completed(workload, setting, chosen, compile, progress)
-    rows = run.rows
+    rows, placement = run.rows, run.placement
+    del run  # its state is as large as all that follows
     log = _log(workload, rows)
     kinds = np.bincount(rows.kind, minlength=3)
     return summarize(
@@ -86,7 +87,7 @@ def simulate(
         node=rows.node,
         loads=int(kinds[LOAD]),
         switches=int(kinds[SWITCH]),
-        placement=run.placement,
+        placement=placement,
         options=chosen.options,
     )
 
