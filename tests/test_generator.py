@@ -495,14 +495,14 @@ def test_tiers_and_deadlines_are_parsed():
 
 
 def test_figures_of_tiers_by_hand():
-    workload = generate(single(PAINTER), 4, seed=1)
-    urgent = replace(workload, tier=[2, 1, 2, 2], deadline=[5.0, np.inf, 1.0, np.inf])
+    workload = generate(single(PAINTER), 5, seed=1)
+    urgent = replace(workload, tier=[2, 1, 2, 2, 2], deadline=[5.0, np.inf, 1.0, np.inf, 2.0])
     assert tier_figures(workload) == {}
     assert tier_figures(urgent) == {
-        "1": {"requests": 1, "percent": 25.0, "with_deadline": 0, "median_deadline_seconds": None},
-        "2": {"requests": 3, "percent": 75.0, "with_deadline": 2, "median_deadline_seconds": 3.0},
+        "1": {"requests": 1, "percent": 20.0, "with_deadline": 0, "median_deadline_seconds": None},
+        "2": {"requests": 4, "percent": 80.0, "with_deadline": 3, "median_deadline_seconds": 2.0},
     }
-    assert tier_figures(replace(urgent, tier=None))["1"]["with_deadline"] == 2
+    assert tier_figures(replace(urgent, tier=None))["1"]["with_deadline"] == 3
     assert statistics(urgent, {"duration": 20})["tiers"] == tier_figures(urgent)
 
 
