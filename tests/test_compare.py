@@ -180,7 +180,7 @@ def test_a_wrong_schedule_is_a_finding(monkeypatch: pytest.MonkeyPatch, capsys: 
         (["--set", "baseline.foo"], "--set baseline.foo: is not of the form POLICY.NAME=VALUE"),
         (["--set", "baseline.foo=1"], "policy baseline: has no option foo"),
         (["--policy", "edf", "--set", "baseline.foo=1"], "--set baseline.foo=1: baseline is not compared; choose edf"),
-        (["--policy", "baseline", "--trials", "3"], "no policy that is compared has an option trials; omit --trials"),
+        (["--policy", "baseline", "--trials", "3"], "--trials is for policy search; add --policy search, or omit it"),
         (["--policy", "baseline", "--policy", "own.py:Baseline"], "policy baseline: is the name of two policies"),
         (["--policy", "own.py:Patient", "--set", "own.py:Patient.limit=6"], "limit must be at most 5"),
         (["--out", "own.py"], "own.py: "),
@@ -250,6 +250,7 @@ def test_the_best_of_each_column_is_marked() -> None:
     ]
     assert cells(outcomes, "makespan") == ["*1,234*", "*1,234*", "1"]
     assert cells(outcomes, "gap") == ["7.0%", "-", "1.0%"]
+    assert cells(outcomes, "mean") == ["*1.00*", "*1.00*", "1.00"]
     assert cells(outcomes, "util") == ["99%", "1%", "1%"]
     assert cells(outcomes, "SLO") == ["50.0%", "*75.0%*", "-"]
     assert cells(outcomes, "good/s") == ["*0.500*", "0.250", "1.000"]
@@ -299,6 +300,16 @@ def test_notes_say_what_the_table_does_not() -> None:
         "wrong: NOT valid, overlap: twice",
         "large did not run: does not fit",
     ]
+
+
+def test_all_that_keeps_a_policy_from_running_is_one_line() -> None:
+    def refuse(_setting: Setting) -> None:
+        raise gsched.InputError([gsched.Problem("", f"model {model}", "does not fit") for model in "ab"])
+
+    workload = gsched.load_workload(CONFIG, REQUESTS)
+    policy = gsched.Policy("small", choose, prepare=refuse)
+    refused = attempt(workload, gsched.Cluster(8), policy, "offline")
+    assert refused == Outcome("small", problem="model a: does not fit; model b: does not fit")
 
 
 def test_from_python() -> None:

@@ -152,6 +152,14 @@ def test_of_many_gpus_the_first_are_shown():
     assert not any("Server" in line or "Models:" in line for line in metrics_lines(log))
 
 
+def test_tiers_without_deadlines_have_a_table_alone():
+    workload = replace(chains(2, 1.0, 1.0), tier=np.array([2, 1]))
+    lines = list(metrics_lines(simulate(workload, Cluster(2))))
+    table = lines.index("Deadlines and tiers:")
+    assert lines[table + 1].startswith("  Tier ")
+    assert [line.split()[:4] for line in lines[table + 2 : table + 4]] == [["1", "1", "0", "-"], ["2", "1", "0", "-"]]
+
+
 def test_what_cannot_be_said_is_a_dash():
     workload = replace(chains(1, 1.0, 0.0), deadline=np.array([np.inf]), tier=np.array([7]))
     models = {

@@ -108,10 +108,13 @@ def _chosen(names: Sequence[str] | None, mode: "Mode", settings: Iterable[str] |
 
     names = list(dict.fromkeys(names or [policy.name for policy in working(mode)]))
     given = _settings_by_policy(settings, names)
-    for option, value in named.items():
-        if value is not None:
-            _set_where_known(given, option, value)
-    policies = [find_policy(name, given[name]) for name in names]
+    search = {option: value for option, value in named.items() if value is not None}
+    if search and "search" not in given:
+        option = next(iter(search))
+        raise InputError.one("options", "", f"--{option} is for policy search", "add --policy search, or omit it")
+    policies = [
+        find_policy(name, options.settings_of(given[name], **(search if name == "search" else {}))) for name in names
+    ]
     files = [policy.name for policy in policies]
     for name in files:
         if files.count(name) > 1:
@@ -119,8 +122,8 @@ def _chosen(names: Sequence[str] | None, mode: "Mode", settings: Iterable[str] |
     return policies
 
 
-def _settings_by_policy(texts: Iterable[str] | None, policies: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the options that `--set` tells, by policy."""
+def _settings_by_policy(texts: Iterable[str] | None, policies: Sequence[str]) -> dict[str, list[str]]:
+    """Return what `--set` tells, by policy and as NAME=VALUE."""
     settings: dict[str, list[str]] = {policy: [] for policy in policies}
     for text in texts or ():
         name, equals, value = text.partition("=")
@@ -131,18 +134,7 @@ def _settings_by_policy(texts: Iterable[str] | None, policies: Sequence[str]) ->
         if policy not in settings:
             raise InputError.one("", f"--set {text}", f"{policy} is not compared", f"choose {', '.join(policies)}")
         settings[policy].append(f"{option}={value}")
-    return {policy: options.settings_of(given) for policy, given in settings.items()}
-
-
-def _set_where_known(settings: dict[str, dict[str, Any]], option: str, value: Any) -> None:
-    """Set an option of each built-in policy that has it."""
-    from gsched.policies import BUILT_IN, policy_options
-
-    knowing = [policy for policy in settings if policy in BUILT_IN and option in policy_options(policy)]
-    if not knowing:
-        raise InputError.one("options", "", f"no policy that is compared has an option {option}", f"omit --{option}")
-    for policy in knowing:
-        settings[policy].setdefault(option, value)
+    return settings
 
 
 def _print_table(outcomes: "Sequence[Outcome]", workload: "Workload", cluster: "Cluster", mode: "Mode") -> None:
