@@ -150,6 +150,8 @@ def test_of_many_gpus_the_first_are_shown():
     assert len(shown) == 32
     assert "  … and 8 more GPUs (the .log file has them all)" in metrics_lines(log)
     assert not any("Server" in line or "Models:" in line for line in metrics_lines(log))
+    servers = metrics_lines(simulate(chains(2, 1.0, 1.0), Cluster(2, 1)))
+    assert any(line.startswith("  GPU 1 (Server 1): ") for line in servers)
 
 
 def test_tiers_without_deadlines_have_a_table_alone():
