@@ -73,6 +73,7 @@ def _group(document: Document, place: Place, value: object, models: Collection[s
         return ()
     if len(set(value)) < max(len(value), 2):
         document.error(place, "must name two or more different models", "correct or remove it")
+        return ()
     for i, model in enumerate(value):
         if model not in models:
             document.error((*place, i), f'"{model}" is an unknown model', known_names(model, models))

@@ -32,8 +32,8 @@ class Demand(NamedTuple):
 def find_demand(known: Workload, mode: Mode) -> Demand:
     """Return the demand of the known requests; where none are known, of one average request for the workflows.
 
-    Online nothing is known at first: the workflows' weights and the models' mean durations then say what to expect, and
-    every model of a workflow is needed, whatever its weight.
+    Online nothing is known at first: the workflows' weights and the models' mean durations then say what to expect.
+    Offline the models that the batch uses are needed; online those of all workflows, whatever their weight.
 
     Raises:
         InputError: no requests are known and a model has no profile, so that its share of the work is unknown.
@@ -43,14 +43,14 @@ def find_demand(known: Workload, mode: Mode) -> Demand:
         flow = np.bincount(known.workflow, minlength=len(known.workflows)).astype(float)
         nodes = np.bincount(known.model, minlength=count).astype(float)
         work = np.bincount(known.model, known.duration, minlength=count).astype(float)
-        needed = np.bincount(known.template_model[_templates(known, flow > 0)], minlength=count) > 0
     else:
         weights = np.array([workflow.weight for workflow in known.workflows])
         flow = weights / (weights.sum() or 1.0)
         per_template = np.repeat(flow, np.diff(known.template_start))
         nodes = np.bincount(known.template_model, per_template, minlength=count)
         work = nodes * _mean_durations(known, flow)
-        needed = np.bincount(known.template_model, minlength=count) > 0
+    wanted = _templates(known, flow > 0) if mode == "offline" else slice(None)
+    needed = np.bincount(known.template_model[wanted], minlength=count) > 0
     start = known.template_start.tolist()
     models = tuple(tuple(sorted(set(known.template_model[a:b].tolist()))) for a, b in pairwise(start))
     return Demand(work, nodes, _edges(known, flow), flow, models, needed)

@@ -313,7 +313,7 @@ def _best_plan(setting: Setting, given: _Plan, fill: bool, first: str) -> _Plan:
     plans = [_Plan(placement, care) for placement in placements for care in cares]
     best, best_score = given, (np.inf, np.inf)
     for i, plan in enumerate(plans):
-        rows = setting.trial(_fixed(plan, first), part)
+        rows = setting.trial(_fixed(plan, first), part, len(plans))
         end = rows.time + part.duration[rows.node]
         score = (float(end.max(initial=0.0)), float(end.sum()))
         if score < best_score:
