@@ -219,7 +219,10 @@ def test_blocks_share_all_the_work_of_their_groups(case: Case) -> None:
     assert set(seen) == set(nodes)
 
 
-@given(cases(modes=("offline",)))
+@given(
+    st.builds(Case, workloads(2, 8, 16), st.builds(Cluster, st.integers(2, 5)), st.just("offline"))
+    | cases(modes=("offline",))
+)
 def test_each_gpu_works_off_its_blocks_in_the_order_of_the_plan(case: Case) -> None:
     """Contiguous blocks, each of one model and level, and thus no more switches and loads than blocks."""
     workload = case.workload
@@ -329,6 +332,7 @@ def test_plans_are_for_what_is_known_ahead(policy: str) -> None:
     [
         ("improved", "worth", "-1"),
         ("improved", "worth", "nan"),
+        ("improved", "worth", "inf"),
         ("improved", "share", "inf"),
         ("improved", "patience", "-0.5"),
         ("improved", "patience", "nan"),

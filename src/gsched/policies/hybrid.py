@@ -3,8 +3,8 @@
 A gang that holds a model with ready nodes goes on with it although its own blocks are done or blocked. A gang with
 nothing to do changes to the model whose ready nodes would take the longest on the gangs that hold it, if that is many
 times longer than the change; the gang that has worked the least goes first. What is stolen is counted against the block
-of its group with the most work left, so that the plan stays true, and cannot deadlock for the reason that `offline`
-cannot: whoever has nothing better to do does what is planned.
+of its group with the most work left, so that the plan stays true. It cannot deadlock: when nothing runs, the first open
+block of the plan can go on as in `offline`, or a gang that holds its model is idle and steals from it.
 """
 
 import math
@@ -37,20 +37,17 @@ def order(core: Core, batches: Batches, node: int) -> float:
 
 @kernel
 def choose(core: Core, batches: Batches) -> tuple[int, int]:
-    """Do what is planned, best on warm gangs, then where it is worth a change; then steal; then whatever is planned."""
+    """Do what is planned, on warm gangs first, then where it is worth a change; then steal, in the same order."""
     if core.gpus.count[IDLE] == 0:
         return WAIT
-    model, gang = _planned(core, batches, True, 0.0)
+    model, gang = _planned(core, batches, True)
     if model == NONE:
-        model, gang = _planned(core, batches, False, batches.worth[0])
+        model, gang = _planned(core, batches, False)
     planned = model != NONE
     if model == NONE:
         model, gang = _warm_steal(core, batches)
     if model == NONE:
         model, gang = _switch_steal(core, batches)
-    if model == NONE:
-        model, gang = _planned(core, batches, False, 0.0)
-        planned = True
     if model != NONE:
         _note(core, batches, model, gang, planned)
     return model, gang
@@ -81,10 +78,10 @@ def _most_loaded(core: Core, plan: Plan, model: int) -> int:
 
 
 @kernel
-def _planned(core: Core, batches: Batches, warm: bool, worth: float) -> tuple[int, int]:
+def _planned(core: Core, batches: Batches, warm: bool) -> tuple[int, int]:
     """Return a model and a gang whose turn it is, holding the model or worth a change."""
     for model in range(len(core.models.gpus)):
-        if backlog(core, model) > 0 and (worth == 0 or _repays(core, model, worth, 1)):
+        if backlog(core, model) > 0 and (warm or _repays(core, model, batches.worth[0], 1)):
             gang = planned_gang(core, batches.plan, model, warm)
             if gang != NONE:
                 return model, gang
