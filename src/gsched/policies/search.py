@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gsched.jit import kernel
-from gsched.policies import Policy, Setting, baseline, guided
+from gsched.policies import Policy, Setting, baseline, guided, online
 from gsched.policies.guided import Knobs
 from gsched.policies.tuning import Candidate, Space, anneal
 from gsched.state import Core, Rows
@@ -137,44 +137,41 @@ class _Search:
     seed: int
 
     def prepare(self, setting: Setting) -> Plan:
-        """Return the best setting for the requests, if they are known."""
-        known = setting.known
-        if not known.request_count:
-            return _plan(_online_space(setting, known), _online_space(setting, known).start())
-        nodes = known.node_count
-        usual = max(FEWEST_TRIALS, min(MOST_TRIALS, NODES // nodes))
-        space = Space(known, setting.cluster, ranked=setting.mode == "offline")
-        return _plan(space, self._best(setting, space, known, list(space.starts()), self._meter(usual, self.budget)))
+        """Return the best setting for the requests, if they are known, or else that of the policy `online`."""
+        space = Space(setting, ranked=setting.mode == "offline")
+        if not setting.known.request_count:
+            return _plan(space, space.candidate(online.build().prepare(setting)))
+        usual = max(FEWEST_TRIALS, min(MOST_TRIALS, NODES // setting.known.node_count))
+        return _plan(space, self._best(setting, space, list(space.starts()), self._meter(usual, self.budget)))
 
     def review(self, setting: Setting, plan: Plan) -> Plan:
         """Return what would have been best for the latest requests, beginning with the present setting."""
-        known = setting.known.select(np.arange(setting.known.request_count)[-REVIEWED:])
         spent = float(plan.spent[0])
         if self.budget and spent >= self.budget:
             return plan
-        space = _online_space(setting, known)
+        latest = np.arange(setting.known.request_count)[-REVIEWED:]
+        setting = replace(setting, known=setting.known.select(latest))
+        space = Space(setting, ranked=False)
+        starts = [space.candidate(plan.knobs, plain=bool(plan.plain[0])), *space.starts()]
         meter = self._meter(REVIEW_TRIALS, self.budget - spent)
-        starts = [_present(plan), *space.starts()]
-        better = _plan(space, self._best(setting, space, known, starts, meter))
-        remembered = better.knobs._replace(
-            reserved=np.array(plan.knobs.reserved, np.int64), since=np.array(plan.knobs.since, np.float64)
-        )
-        return better._replace(knobs=remembered, spent=np.array([spent + meter.elapsed]))
+        better = _plan(space, self._best(setting, space, starts, meter))
+        now = plan.knobs
+        remembered = {"reserved": np.array(now.reserved), "since": np.array(now.since), "served": np.array(now.served)}
+        return better._replace(knobs=better.knobs._replace(**remembered), spent=np.array([spent + meter.elapsed]))
 
     def _meter(self, usual: int, seconds: float) -> _Meter:
         return _Meter(self.trials or (0 if self.budget else usual), seconds)
 
-    def _best(
-        self, setting: Setting, space: Space, known: Workload, starts: list[Candidate], meter: _Meter
-    ) -> Candidate:
+    def _best(self, setting: Setting, space: Space, starts: list[Candidate], meter: _Meter) -> Candidate:
         objective = Objective.parse(self.objective or USUAL[setting.mode])
-        random = np.random.default_rng([self.seed, known.request_count])
+        random = np.random.default_rng([self.seed, setting.known.request_count])
         first: list[Floats] = []
 
         def score(candidate: Candidate) -> float:
-            rows = setting.trial(_policy(lambda _setting: _plan(space, candidate)), known, meter.trials)
-            found = figures(rows, known, setting.mode)
-            first.append(found) if not first else None
+            rows = setting.trial(_policy(lambda _setting: _plan(space, candidate)), setting.known, meter.trials)
+            found = figures(rows, setting.known, setting.mode)
+            if not first:
+                first.append(found)
             return objective.score(found, first[0])
 
         def share() -> float:
@@ -185,18 +182,8 @@ class _Search:
         return anneal(score, starts, lambda candidate: space.change(candidate, random), share, random)
 
 
-def _online_space(setting: Setting, known: Workload) -> Space:
-    return Space(known, setting.cluster, ranked=False)
-
-
 def _plan(space: Space, candidate: Candidate) -> Plan:
     return Plan(space.knobs(candidate), candidate.plain.copy(), np.zeros(1))
-
-
-def _present(plan: Plan) -> Candidate:
-    """Return the candidate of a plan whose nodes are not ranked; interpreted code has it as lists."""
-    parts = (plan.knobs.threshold, plan.knobs.weight, plan.knobs.limit, plan.knobs.stride, plan.knobs.value)
-    return Candidate(np.array(plan.plain), np.zeros(0), np.zeros(0), *map(np.array, parts))
 
 
 def _policy(prepare: Callable[[Setting], Plan]) -> Policy:

@@ -11,8 +11,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gsched.cluster import Cluster
-from gsched.policies.guided import ARRIVAL, DRAIN, MAX_WAIT, RESERVE, RESIDENCY, WAITING, WORK, Knobs
+from gsched.policies import Setting
+from gsched.policies.guided import (
+    ARRIVAL,
+    BALANCE,
+    CALM,
+    DRAIN,
+    MAX_WAIT,
+    RELOAD,
+    RESERVE,
+    RESIDENCY,
+    WAITING,
+    WORK,
+    Knobs,
+    neutral_knobs,
+)
 from gsched.workload import Floats, Longs, Workload
 
 FEW_NODES = 200  # among so many, the place of a single node matters
@@ -39,62 +52,55 @@ class Candidate(NamedTuple):
 
 
 class Space:
-    """The candidates for a workload on a cluster.
+    """The candidates for the known requests of a setting.
 
     Args:
-        workload: what is to be executed.
-        cluster: where.
+        setting: with at least one request, if nodes are ranked.
         ranked: whether nodes are ranked beforehand; otherwise by their request's arrival and GPU seconds.
     """
 
-    def __init__(self, workload: Workload, cluster: Cluster, ranked: bool) -> None:
-        self._workload, self._cluster, self._ranked = workload, cluster, ranked
-        self._size = np.array([model.gpus_required for model in workload.models], np.int64)
-        self._most = np.maximum(cluster.gpus // self._size, 1)
+    def __init__(self, setting: Setting, ranked: bool) -> None:
+        self._workload, self._ranked = setting.known, ranked
+        self._neutral = neutral_knobs(setting)
+        self._size = np.array([model.gpus_required for model in setting.known.models], np.int64)
+        self._most = np.maximum(setting.cluster.gpus // self._size, 1)
+        self._few = ranked and setting.known.node_count <= FEW_NODES
 
     @cached_property
     def orders(self) -> Floats:
         """Orders that are good for something, as keys from 0 to 1, shape (orders, nodes)."""
         if not self._ranked:
             return np.zeros((0, 0))
-        keys = [_scaled(key) for key in _orders(self._workload, self._size)]
-        return np.array(keys)
+        return np.array([_scaled(key) for key in _orders(self._workload, self._size)])
 
     def knobs(self, candidate: Candidate) -> Knobs:
         """Return a table for `guided`, whose parts are not the candidate's."""
         rank = candidate.mix @ self.orders if self._ranked else np.zeros(0)
-        rank = rank + candidate.noise if len(candidate.noise) else rank
         own = candidate.copy()
-        return Knobs(
-            rank,
-            own.threshold,
-            own.weight,
-            own.limit,
-            own.stride,
-            own.value,
-            np.zeros(3, np.int64),
-            np.full(self._cluster.gpus, -np.inf),
+        return _fresh(self._neutral)._replace(
+            rank=rank + own.noise if self._few else rank,
+            threshold=own.threshold,
+            weight=own.weight,
+            limit=own.limit,
+            stride=own.stride,
+            value=own.value,
         )
 
-    def start(self, order: int | None = None, threshold: float = 1.0, plain: bool = False) -> Candidate:
-        """Return a candidate with one of the orders, or with none, and no limits."""
-        models = len(self._size)
+    def candidate(self, knobs: Knobs, order: int | None = None, plain: bool = False) -> Candidate:
+        """Return the candidate for knobs, whatever they remember, with one of the orders or none."""
         mix = np.zeros(len(self.orders))
         if order is not None:
             mix[order] = 1.0
-        value = np.zeros(7)
-        value[[MAX_WAIT, RESERVE, DRAIN]] = np.inf, 1.0, 1.0
-        few = self._ranked and self._workload.node_count <= FEW_NODES
-        return Candidate(
-            np.array([int(plain)]),
-            mix,
-            np.zeros(self._workload.node_count if few else 0),
-            np.full(models, threshold),
-            np.ones(models),
-            self._most.copy(),
-            np.ones(models, np.int64),
-            value,
-        )
+        noise = np.zeros(self._workload.node_count if self._few else 0)
+        parts = (knobs.threshold, knobs.weight, knobs.limit, knobs.stride, knobs.value)
+        return Candidate(np.array([int(plain)]), mix, noise, *map(np.array, parts))
+
+    def start(self, order: int | None = None, threshold: float = 1.0, plain: bool = False) -> Candidate:
+        """Return a candidate that switches a model where its ready work is worth so many times the loading."""
+        start = self.candidate(self._neutral, order, plain)
+        start.threshold[:] = threshold
+        start.value[[MAX_WAIT, RESERVE, DRAIN, BALANCE]] = np.inf, 1.0, 1.0, 1.0
+        return start
 
     def starts(self) -> Iterator[Candidate]:
         """Yield candidates to begin with; the first is FIFO with affinity, the policy `baseline`."""
@@ -113,11 +119,10 @@ class Space:
 
     @cached_property
     def _steps(self) -> "tuple[Callable[[Candidate, np.random.Generator], None], ...]":
-        common = (_weight, _threshold, _weight, _threshold, self._limit, self._limit, self._stride, _seldom)
+        common = (_weight, _threshold, _weight, _threshold, self._limit, self._limit, self._stride, _value, _seldom)
         if not self._ranked:
             return (*common, _arrival_or_work, _patience)
-        few = self._workload.node_count <= FEW_NODES
-        return (*common, _one_order, _mix, *((_swap,) * 8 if few else ()))
+        return (*common, _one_order, _mix, *((_swap,) * 8 if self._few else ()))
 
     def _limit(self, candidate: Candidate, random: np.random.Generator) -> None:
         model = random.integers(len(self._most))
@@ -129,7 +134,12 @@ class Space:
 
     def _stride(self, candidate: Candidate, random: np.random.Generator) -> None:
         model = random.integers(len(self._size))
-        candidate.stride[model] = random.choice([1, self._size[model]])
+        candidate.stride[model] = random.choice([1, self._neutral.stride[model]])
+
+
+def _fresh(knobs: Knobs) -> Knobs:
+    """Return a copy that remembers nothing of what the other will."""
+    return knobs._replace(reserved=knobs.reserved.copy(), since=knobs.since.copy(), served=knobs.served.copy())
 
 
 def _orders(workload: Workload, size: Longs) -> Iterator[Floats]:
@@ -183,16 +193,19 @@ def _threshold(candidate: Candidate, random: np.random.Generator) -> None:
 
 
 def _seldom(candidate: Candidate, random: np.random.Generator) -> None:
-    """Change what concerns all models."""
-    which = random.integers(5)
-    if which == 0:
+    if random.random() < 0.5:
         candidate.threshold[:] *= _factor(random)
-    elif which == 1:
-        candidate.plain[0] = random.random() < 0.5
-    elif which == 2:
-        candidate.value[RESIDENCY] = random.choice([0.0, 1.0]) * 10 * _factor(random)
     else:
-        candidate.value[RESERVE if which == 3 else DRAIN] = np.exp(2 * random.normal())
+        candidate.plain[0] = random.random() < 0.5
+
+
+def _value(candidate: Candidate, random: np.random.Generator) -> None:
+    at = random.choice([RESERVE, DRAIN, BALANCE, RELOAD, CALM, RESIDENCY])
+    afresh, nothing = random.random(2) < (0.5, 0.2)
+    if nothing:
+        candidate.value[at] = 0.0
+    else:
+        candidate.value[at] = np.exp(2 * random.normal()) if afresh else candidate.value[at] * _factor(random)
 
 
 def _one_order(candidate: Candidate, random: np.random.Generator) -> None:
