@@ -210,7 +210,8 @@ def test_placed_model_that_is_used_stays() -> None:
         (((0, -1),), "places model a at GPU -1, where no gang of it may begin"),
         (((0, 0), (0, 0)), "places model a twice at GPU 0"),
         (((1, 1), (0, 0), (0, 1)), "places model a where it does not fit, GPU 1 would hold 30 GB of 20"),
-        (((2, 0),), r"its placement holds \(2, 0\), no pair \(model, first GPU\)"),
+        (((1, 0), (2, 0)), "places model c where it does not fit, GPU 0 would hold 20.001 GB of 20"),
+        (((3, 0),), r"its placement holds \(3, 0\), no pair \(model, first GPU\)"),
         (((-1, 0),), r"its placement holds \(-1, 0\), no pair"),
         ((0,), "its placement holds 0, no pair"),
         ((("a", 0),), r"its placement holds \('a', 0\), no pair"),
@@ -219,7 +220,7 @@ def test_placed_model_that_is_used_stays() -> None:
 )
 def test_placement_against_the_rules_is_refused(placement: object, complaint: str) -> None:
     policy = replace(find_policy("baseline"), name="bad", place=lambda setting: placement)
-    workload = sequence({"a": (20, 2), "b": (10, 1)}, "ab")
+    workload = sequence({"a": (20, 2), "b": (10, 1), "c": (10.001, 1)}, "ab")
     with pytest.raises(PolicyError, match=f"policy bad: {complaint}"):
         simulate(workload, Cluster(4, gpu_memory_gb=20.0), policy)
 

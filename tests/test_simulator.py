@@ -96,7 +96,9 @@ def test_gangs_across_words_of_the_masks(
     )
     case = Case(workload, Cluster(gpus, per_server, gpu_memory_gb=20.0, residency=residency), "online")
     placement = data.draw(st.just(()) | placements(workload, case.cluster))
-    assert_equals_reference(run(case, placing(placement)), simulate_slowly(*case, placement))
+    compile = data.draw(st.booleans())
+    log = run(case, placing(placement), compile=compile)
+    assert_equals_reference(log, simulate_slowly(*case, placement))
 
 
 def assert_compiled_equals_interpreted(case: Case, policy: object) -> None:
