@@ -2,8 +2,9 @@
 
 A node that runs is never interrupted. On one GPU, with everything there at the start and nothing to load, no order has
 a smaller largest lateness (Jackson 1955); with interruption, it would meet every deadline that can be met (Liu and
-Layland 1973). A node's key is when its request is due, not when the node must start for that: the rest of the request's
-critical path, which least laxity would subtract, is left out.
+Layland 1973 for periodic work, Dertouzos 1974 for any). It does not look at what a model costs to load, and under
+overload all are late together. A node's key is when its request is due, not when the node must start for that: the rest
+of the request's critical path, which least laxity would subtract, is left out.
 """
 
 from typing import Any, NamedTuple
