@@ -259,6 +259,22 @@ def test_null_is_as_good_as_missing():
     assert "placement" not in check(log, WORKLOAD).rules_checked
 
 
+@pytest.mark.parametrize(
+    ("order", "used", "seconds"),
+    [("ab", "", 7.0), ("ba", "", 10.0), ("ab", "a", 10.0), ("ba", "b", 7.0), ("ab", "b", 7.0), ("ba", "ab", 7.0)],
+)
+def test_what_was_placed_makes_room_in_its_order_and_before_what_has_run(order: str, used: str, seconds: float):
+    """`p` needs 20 GB where `a` and `b` take 50 of 60: it loads for (10 + 40) / 10 + 2 s, or (40 + 40) / 10 + 2 s."""
+    starts = [*((model, 2) for model in used), ("p", 2)]
+    flows = np.array([list(MODELS).index(model) for model, _ in starts])
+    workload = replace(WORKLOAD.select(np.arange(len(starts))), workflow=flows)
+    log = hand({"placement": placed(*((model, [2]) for model in order))}, starts)
+    switch = np.array([*[0.0] * len(used), seconds])
+    log = replace(log, switch_time=switch, start_time=log.start_time + switch, end_time=log.end_time + switch)
+    log = replace(log, summary={"mode": "offline", "total_model_switches": 1, "total_model_loads": 0})
+    assert rules(check(log, workload, CLUSTER)) == {"placement"}
+
+
 # Placements of the engine
 
 
