@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from reference import simulate_slowly
 from small import tiny
-from strategies import RESIDENCIES, Case, cases, configs, placements
+from strategies import RESIDENCIES, SECOND, Case, cases, configs, placements
 
 from gsched import simulator
 from gsched.bounds import lower_bounds
@@ -158,20 +158,22 @@ EVERY_ONLINE_RUN = [(policy, residency) for policy, residency, mode in EVERY_RUN
 
 @pytest.mark.parametrize(("policy", "residency"), EVERY_ONLINE_RUN)
 @given(case=cases(), data=st.data())
-@settings(max_examples=15, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.filter_too_much])
 def test_later_requests_change_no_earlier_decision(
     policy: str, residency: Residency, case: Case, data: st.DataObject
 ) -> None:
     workload, cluster = case.workload, replace(case.cluster, residency=residency)
-    moments = sorted(set(workload.timestamp.tolist()))
-    last = data.draw(st.sampled_from(moments))
-    kept = workload.select(np.flatnonzero(workload.timestamp <= last))
+    stamps = workload.timestamp
+    last = data.draw(st.sampled_from(sorted(set(stamps.tolist()))[:-1] or [int(stamps[0])]))
+    far = data.draw(st.sampled_from([0, 10 * SECOND, 100 * SECOND]))  # so that more is decided before they come
+    workload = replace(workload, timestamp=np.where(stamps > last, stamps + far, stamps))
+    kept = workload.select(np.flatnonzero(stamps <= last))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(simulator, "FIRST_REVIEW", 2)  # of those that look back at what has arrived
         whole = run(Case(workload, cluster, "online"), policy)
         part = run(Case(kept, cluster, "online"), policy)
-    until = next((moment for moment in moments if moment > last), None)
-    horizon = np.inf if until is None else (until - moments[0]) / 1e9
+    arrival = workload.arrival("online")
+    horizon = arrival[stamps > last].min(initial=np.inf)
     assert decisions_before(whole, horizon) == decisions_before(part, horizon)
 
 
