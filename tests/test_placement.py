@@ -98,10 +98,10 @@ def test_placements_are_valid(problem: tuple[Config, Cluster], fill: bool) -> No
     assert {models[position].id for position, _ in placed} >= used
 
 
-@given(problems())
-def test_pins_and_groups_are_kept(problem: tuple[Config, Cluster]) -> None:
+@given(problems(), st.booleans())
+def test_pins_and_groups_are_kept(problem: tuple[Config, Cluster], fill: bool) -> None:
     config, cluster = problem
-    placed = place_or_not(config, cluster)
+    placed = place_or_not(config, cluster, fill)
     assume(placed is not None)
     models = list(config.models.values())
     gpus: dict[str, set[int]] = {model.id: set() for model in models}
@@ -217,6 +217,13 @@ def test_pins_that_cannot_be_kept_are_refused(pin: Pin, message: str) -> None:
     config = replace(small(a=(10, 2), b=(10, 1), wide=(80, 8)), placement=PlacementRules((pin,)))
     with pytest.raises(InputError, match=re.escape(message)):
         place(nothing_yet(config), Cluster(8, 4), "online")
+
+
+def test_a_model_pinned_to_servers_stands_in_each_though_one_would_do() -> None:
+    config = replace(small(a=(10, 1)), placement=PlacementRules((Pin("a", servers=(0, 2)),)))
+    assert {gang // 2 for _, gang in place(nothing_yet(config), Cluster(6, 2), "online", fill=False)} == {0, 2}
+    idle = replace(config, workflows={"w": replace(config.workflows["w"], weight=0.0)})
+    assert {gang // 2 for _, gang in place(nothing_yet(idle), Cluster(6, 2), "online")} == {0, 2}
 
 
 def test_grouped_models_pinned_apart_are_refused() -> None:
