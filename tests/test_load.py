@@ -137,7 +137,7 @@ ACCEPTED: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize(("config", "requests"), ACCEPTED.values(), ids=ACCEPTED.keys())
 def test_variations_mean_the_same(config, requests, tmp_path):
-    write(tmp_path, {"config.yaml": config + rules, "requests.yaml": requests})
+    write(tmp_path, {"config.yaml": config, "requests.yaml": requests})
     workload = load_workload(tmp_path / "config.yaml", tmp_path / "requests.yaml")
     assert list(workload.request_ids) == ["r0", "r1"]
     assert workload.duration.tolist() == [1.5, 2.5, 1.0, 0.5, 2.5, 1.0]
@@ -152,7 +152,7 @@ def test_json_lines_may_have_blank_lines_and_crlf(tmp_path):
 
 def loaded(tmp_path: Path, config: str = CONFIG, requests: str = REQUESTS) -> tuple[Workload, list[Problem]]:
     warnings: list[Problem] = []
-    write(tmp_path, {"config.yaml": config + rules, "requests.yaml": requests})
+    write(tmp_path, {"config.yaml": config, "requests.yaml": requests})
     return load_workload(tmp_path / "config.yaml", tmp_path / "requests.yaml", warnings=warnings), warnings
 
 

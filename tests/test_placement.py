@@ -226,6 +226,23 @@ def test_a_model_pinned_to_servers_stands_in_each_though_one_would_do() -> None:
     assert {gang // 2 for _, gang in place(nothing_yet(idle), Cluster(6, 2), "online")} == {0, 2}
 
 
+def test_a_hot_model_of_a_group_takes_the_group_along() -> None:
+    made = {"a": Model("a", 10.0, 1, 1.0, inference_time_mean=9.0), "b": Model("b", 75.0, 1, 1.0)}
+    flows = {"w": Workflow("w", (Node("x", "a"),)), "v": Workflow("v", (Node("x", "b"),), weight=0.0)}
+    for fill in (True, False):
+        config = Config(made, flows, PlacementRules(groups=(("a", "b"),)))
+        placed = place(nothing_yet(config), Cluster(8, 2), "online", fill=fill)
+        assert len(gangs_of(placed, 0)) > 1
+        assert {gang // 2 for gang in gangs_of(placed, 0)} == {gang // 2 for gang in gangs_of(placed, 1)}
+
+
+def test_a_group_skips_a_server_that_holds_but_a_part_of_it() -> None:
+    rules = PlacementRules((Pin("c", gpus=(0,)),), (("a", "b"),))
+    config = replace(small(a=(50, 1), b=(75, 1), c=(75, 1)), placement=rules)
+    placed = place(nothing_yet(config), Cluster(4, 2), "online", fill=False)
+    assert {gang // 2 for model, gang in placed if model < 2} == {1}
+
+
 def test_grouped_models_pinned_apart_are_refused() -> None:
     pins = (Pin("a", servers=(0,)), Pin("b", servers=(1,)))
     config = replace(small(a=(10, 1), b=(10, 1)), placement=PlacementRules(pins, (("a", "b"),)))
