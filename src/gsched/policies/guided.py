@@ -35,7 +35,7 @@ from gsched.jit import kernel
 from gsched.policies import Setting
 from gsched.policies.levels import disjoint_gangs
 from gsched.residency import all_idle
-from gsched.state import IDLE, NONE, SHARED, Core, gang_starts
+from gsched.state import FINISHED, IDLE, NONE, READY, SHARED, STARTED, Core, gang_starts
 
 # Positions in Knobs.value
 ARRIVAL, WORK, WAITING, MAX_WAIT, RESIDENCY, RESERVE, DRAIN, BALANCE, RELOAD, CALM = range(10)
@@ -44,6 +44,7 @@ VALUES = 10
 FIRST, END, MODEL = 0, 1, 2
 
 TINY = 1e-9  # seconds
+PER_START = 16  # GPUs that a model's search for a gang may look at for each node started
 AGAIN = 0.1  # seconds at least between two looks at a switch that waiting alone may make worth it
 
 
@@ -68,6 +69,12 @@ class Knobs(NamedTuple):
     reserved: Any  # FIRST GPU and END of the reserved gang, and its MODEL; the end is 0 if there is none
     since: Any  # (GPUs) when a model was loaded
     served: Any  # (models) when a node of it last started
+    look: Any  # (2 x models) number of STARTED nodes from which on to look for gangs for it: idle ones, any
+    happened: Any  # (1) what had happened when it was last decided to wait
+
+
+MEMORY = ("reserved", "since", "served", "look", "happened")
+"""The fields of `Knobs` into which decisions write."""
 
 
 def neutral_knobs(setting: Setting) -> Knobs:
@@ -84,7 +91,14 @@ def neutral_knobs(setting: Setting) -> Knobs:
         reserved=np.zeros(3, np.int64),
         since=np.full(cluster.gpus, -np.inf),
         served=np.full(len(sizes), -np.inf),
+        look=np.zeros(2 * len(sizes), np.int64),
+        happened=np.zeros(1, np.int64),
     )
+
+
+def fresh(knobs: Knobs) -> Knobs:
+    """Return the same knobs with a memory of their own; that of the others must not have been used yet."""
+    return knobs._replace(**{name: getattr(knobs, name).copy() for name in MEMORY})
 
 
 def _stride(cluster: Cluster, size: int) -> int:
@@ -137,6 +151,8 @@ def choose(core: Core, knobs: Knobs) -> tuple[int, int]:
         model, gang = _any_start(core)  # nothing is worth it, but there is nothing to wait for
     if model != NONE:
         _note_start(core, knobs, model, gang)
+    else:
+        knobs.happened[0] = _happened(core)
     return model, gang
 
 
@@ -166,19 +182,28 @@ def _reserved_start(core: Core, knobs: Knobs) -> tuple[int, int]:
 @kernel
 def _claim(core: Core, knobs: Knobs) -> tuple[int, int]:
     """Return the model that should get GPUs before others go on with theirs, and a gang, which may be busy yet."""
-    longest = NONE
-    longest_since = core.now[0]
-    for model in range(len(core.models.gpus)):
-        if backlog(core, model) > 0 and warm_gang(core, model) == NONE:
-            since = max(core.ready_time[head_node(core, model)], knobs.served[model]) + knobs.value[MAX_WAIT]
-            wake_at(core, since)
-            if since <= longest_since and (longest == NONE or since < longest_since):
-                longest = model
-                longest_since = since
-    if longest == NONE:
+    model = _starved(core, knobs)
+    if model == NONE:
         return _worth_a_switch(core, knobs, True)
-    gang, _cost = _cheapest_gang(core, knobs, longest, 1.0, True, True)
-    return longest, gang
+    gang = warm_gang(core, model)
+    if gang == NONE:
+        gang, _cost = _cheapest_gang(core, knobs, model, 1.0, True, True)
+    return model, gang
+
+
+@kernel
+def _starved(core: Core, knobs: Knobs) -> int:
+    """Return the model that has waited longest of those that have waited for too long, or NONE."""
+    starved = NONE
+    first = np.inf
+    for model in range(len(core.models.gpus)):
+        if backlog(core, model) > 0:
+            until = max(core.ready_time[head_node(core, model)], knobs.served[model]) + knobs.value[MAX_WAIT]
+            wake_at(core, until)
+            if until <= core.now[0] and until < first:
+                starved = model
+                first = until
+    return starved
 
 
 @kernel
@@ -220,6 +245,7 @@ def _worth_a_switch(core: Core, knobs: Knobs, busy: bool) -> tuple[int, int]:
     best = WAIT
     best_worth = -1.0
     pressure = _pressure(core)
+    quiet = _happened(core) == knobs.happened[0]
     for model in range(len(core.models.gpus)):
         if not _may_switch(core, knobs, model, busy):
             continue
@@ -228,13 +254,41 @@ def _worth_a_switch(core: Core, knobs: Knobs, busy: bool) -> tuple[int, int]:
         gang = NONE
         cost = dear * min(core.models.load_time[model], 0.5 * switch_seconds(core, model, model))  # at the least
         if benefit >= cost and _worth(knobs, model, benefit, cost) > best_worth:
+            if not quiet and core.count[STARTED] < knobs.look[_look_at(core, model, busy)]:
+                wake_at(core, core.now[0] + switch_seconds(core, model, model))
+                continue
             gang, cost = _cheapest_gang(core, knobs, model, dear, busy, False)
+            if benefit < cost:
+                _look_later(core, knobs, model, busy)
         if gang != NONE and benefit >= cost and _worth(knobs, model, benefit, cost) > best_worth:
             best = (model, gang)
             best_worth = _worth(knobs, model, benefit, cost)
         elif benefit < cost and knobs.value[WAITING] > 0.0:
             wake_at(core, core.now[0] + max(AGAIN, (cost - benefit) / knobs.value[WAITING]))
     return best
+
+
+@kernel
+def _happened(core: Core) -> int:
+    """Return a number that grows with everything that happens."""
+    happened: int = core.count[READY] + core.count[STARTED] + core.count[FINISHED]
+    return happened
+
+
+@kernel
+def _look_at(core: Core, model: int, busy: bool) -> int:
+    """Return the position of a model in `look`."""
+    return model + len(core.models.gpus) if busy else model
+
+
+@kernel
+def _look_later(core: Core, knobs: Knobs, model: int, busy: bool) -> None:
+    """Look for gangs of a model again when much has happened, or nothing for as long as a switch takes.
+
+    Busy gangs are looked at more seldom: there always are some.
+    """
+    looks = len(core.gpus.label_model) * (len(core.models.gpus) if busy else 1)
+    knobs.look[_look_at(core, model, busy)] = core.count[STARTED] + looks // PER_START
 
 
 @kernel
@@ -294,6 +348,8 @@ def _cheapest_gang(core: Core, knobs: Knobs, model: int, dear: float, busy: bool
     best_cost = np.inf
     for i in range(last // knobs.stride[model] + 1):
         gang = i * knobs.stride[model] if size > 1 else last - i
+        if not busy and not is_idle(core, gang):
+            continue
         reserved = gang < knobs.reserved[END] and gang + size > knobs.reserved[FIRST]
         if reserved or not may_begin(core, model, gang) or (holds(core, model, gang) and not starved):
             continue

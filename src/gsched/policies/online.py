@@ -27,12 +27,12 @@ from gsched.policies.guided import (
 
 def build(
     *,
-    switch_weight: float = 0.35,
-    waiting_weight: float = 0.1,
-    balance_weight: float = 2.0,
-    drain_weight: float = 3.0,
-    reload_weight: float = 0.5,
-    size_weight: float = 0.0,
+    switch_weight: float = 0.33,
+    waiting_weight: float = 0.12,
+    balance_weight: float = 2.3,
+    drain_weight: float = 3.5,
+    reload_weight: float = 0.4,
+    size_weight: float = 0.3,
     reserve: float = 4.0,
     calm: float = 0.3,
     max_wait: float = 600.0,

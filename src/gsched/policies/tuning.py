@@ -24,11 +24,13 @@ from gsched.policies.guided import (
     WAITING,
     WORK,
     Knobs,
+    fresh,
     neutral_knobs,
 )
 from gsched.workload import Floats, Longs, Workload
 
 FEW_NODES = 200  # among so many, the place of a single node matters
+NEVER = 1e9  # as RESERVE
 HEAT, COOLING = 0.01, 4  # temperature at first, as a share of the score; the power with which it falls to 0
 STOP_CHANGING = 0.6  # probability with which each step of a change is its last
 
@@ -77,7 +79,7 @@ class Space:
         """Return a table for `guided`, whose parts are not the candidate's."""
         rank = candidate.mix @ self.orders if self._ranked else np.zeros(0)
         own = candidate.copy()
-        return _fresh(self._neutral)._replace(
+        return fresh(self._neutral)._replace(
             rank=rank + own.noise if self._few else rank,
             threshold=own.threshold,
             weight=own.weight,
@@ -95,18 +97,19 @@ class Space:
         parts = (knobs.threshold, knobs.weight, knobs.limit, knobs.stride, knobs.value)
         return Candidate(np.array([int(plain)]), mix, noise, *map(np.array, parts))
 
-    def start(self, order: int | None = None, threshold: float = 1.0, plain: bool = False) -> Candidate:
+    def start(self, order: int | None, threshold: float, reserve: float, plain: bool = False) -> Candidate:
         """Return a candidate that switches a model where its ready work is worth so many times the loading."""
         start = self.candidate(self._neutral, order, plain)
         start.threshold[:] = threshold
-        start.value[[MAX_WAIT, RESERVE, DRAIN, BALANCE]] = np.inf, 1.0, 1.0, 1.0
+        start.value[[MAX_WAIT, RESERVE, DRAIN, BALANCE]] = np.inf, reserve, 1.0, 1.0
         return start
 
     def starts(self) -> Iterator[Candidate]:
         """Yield candidates to begin with; the first is FIFO with affinity, the policy `baseline`."""
         orders = [None, *range(len(self.orders))]
-        yield from (self.start(order, plain=True) for order in orders)
-        yield from (self.start(order, threshold) for threshold in (1.0, 0.1, 10.0) for order in orders)
+        yield from (self.start(order, 1.0, NEVER, plain=True) for order in orders)
+        kinds = [(threshold, reserve) for reserve in (NEVER, 10.0) for threshold in (1.0, 0.1, 10.0)]
+        yield from (self.start(order, *kind) for kind in kinds for order in orders)
 
     def change(self, candidate: Candidate, random: np.random.Generator) -> Candidate:
         """Return a candidate that differs in one knob or in a few."""
@@ -135,11 +138,6 @@ class Space:
     def _stride(self, candidate: Candidate, random: np.random.Generator) -> None:
         model = random.integers(len(self._size))
         candidate.stride[model] = random.choice([1, self._neutral.stride[model]])
-
-
-def _fresh(knobs: Knobs) -> Knobs:
-    """Return a copy that remembers nothing of what the other will."""
-    return knobs._replace(reserved=knobs.reserved.copy(), since=knobs.since.copy(), served=knobs.served.copy())
 
 
 def _orders(workload: Workload, size: Longs) -> Iterator[Floats]:
@@ -201,9 +199,9 @@ def _seldom(candidate: Candidate, random: np.random.Generator) -> None:
 
 def _value(candidate: Candidate, random: np.random.Generator) -> None:
     at = random.choice([RESERVE, DRAIN, BALANCE, RELOAD, CALM, RESIDENCY])
-    afresh, nothing = random.random(2) < (0.5, 0.2)
-    if nothing:
-        candidate.value[at] = 0.0
+    afresh, off = random.random(2) < (0.5, 0.3)
+    if off:
+        candidate.value[at] = NEVER if at == RESERVE else 0.0
     else:
         candidate.value[at] = np.exp(2 * random.normal()) if afresh else candidate.value[at] * _factor(random)
 
