@@ -29,6 +29,7 @@ BUILT_IN = (
     "improved",
     "hybrid",
     "static",
+    "online",
 )
 """Names of the built-in policies, in the order in which tables show them."""
 
