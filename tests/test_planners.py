@@ -259,9 +259,9 @@ def gangs_of(log: Log) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("policy", ["hybrid", "improved"])
-@given(case=cases(), data=st.data())
+@given(case=cases(residencies=("exclusive",)), data=st.data())
 def test_no_gpu_idles_while_its_model_has_work(policy: str, case: Case, data: st.DataObject) -> None:
-    """With single-GPU models, where no GPU has to wait for others."""
+    """With single-GPU models, where no GPU has to wait for others, and one model a GPU."""
     models = {m.id: replace(m, gpus_required=1) for m in case.workload.models}
     workload = replace(case.workload, config=Config(models, case.workload.config.workflows))
     mode = data.draw(st.sampled_from(find_policy(policy).modes))
