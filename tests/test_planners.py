@@ -24,6 +24,7 @@ from gsched.log import Log
 from gsched.policies import find_policy
 from gsched.policies.levels import disjoint_gangs, new_plan, plan_blocks, water_level
 from gsched.simulator import simulate
+from gsched.state import WORD
 from gsched.workload import Config, Model, Node, Workflow, Workload
 
 ROOT = Path(__file__).parent.parent
@@ -240,6 +241,19 @@ def test_each_gpu_works_off_its_blocks_in_the_order_of_the_plan(case: Case) -> N
         planned = [blocks[block] for block in plan.queue[ends[gpu] : ends[gpu + 1]]]
         assert is_subsequence(runs, planned)
     assert log.summary["total_model_switches"] + log.summary["total_model_loads"] <= len(blocks)
+
+
+@given(cases(modes=("offline",)))
+def test_turns_come_to_blocks_that_are_first_on_all_their_gpus(case: Case) -> None:
+    plan = new_plan(case.workload, case.cluster)
+    first = {gpu: plan.queue[at] for gpu, at in enumerate(plan.queue_at) if at < plan.queue_end[gpu]}
+    words = len(plan.turn) // len(case.workload.models)
+    for block, (model, gang) in enumerate(zip(plan.model.tolist(), plan.gang.tolist(), strict=True)):
+        gpus = range(gang, gang + case.workload.models[model].gpus_required)
+        is_first = all(first[gpu] == block for gpu in gpus)
+        others = [b for b in first.values() if b != block and (plan.model[b], plan.gang[b]) == (model, gang)]
+        turn = int(plan.turn[model * words + gang // WORD]) >> (gang % WORD) & 1
+        assert turn == is_first or others
 
 
 def is_subsequence(part: list[object], whole: list[object]) -> bool:
