@@ -399,7 +399,7 @@ def _missed(core: Core, knobs: Knobs, gpu: int, held: int) -> float:
     """
     reload = knobs.value[RELOAD] * switch_seconds(core, held, held)
     if reload > 0.0 and is_idle(core, gpu):
-        reload *= reload / (reload + core.now[0] - core.gpus.free_at[gpu])
+        reload *= reload / (reload + max(0.0, core.now[0] - core.gpus.free_at[gpu]))
     missed: float = knobs.value[BALANCE] * work(core, held) / held_gangs(core, held) + reload
     return missed
 
