@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import simulate_slowly
-from strategies import cases
+from strategies import RESIDENCIES, cases
 
 import gsched.checker.columns
 from gsched.checker import Report, check
@@ -20,7 +20,7 @@ TIMES = ("start_time", "end_time", "execution_time", "switch_time", "ready_time"
 @st.composite
 def damaged_logs(draw: st.DrawFn) -> tuple[Log, Workload]:
     """A log with up to a few altered values, and its workload."""
-    case = draw(cases(max_requests=5))
+    case = draw(cases(max_requests=5, residencies=RESIDENCIES))
     log = simulate_slowly(*case)
     rows = st.integers(0, len(log) - 1)
     for name in draw(st.lists(st.sampled_from((*TIMES, "gpu_id")), max_size=3)):
@@ -46,7 +46,7 @@ def test_blocks_make_no_difference(problem: tuple[Log, Workload], block: int):
     assert check_in_blocks(log, workload, block) == check(log, workload)
 
 
-@given(cases(), st.integers(1, 4))
+@given(cases(residencies=RESIDENCIES), st.integers(1, 4))
 def test_a_valid_schedule_is_valid_in_blocks(case, block: int):
     assert check_in_blocks(simulate_slowly(*case), case.workload, block).valid
 

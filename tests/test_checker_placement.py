@@ -190,6 +190,7 @@ SERVER = PARTS["server_assignments"]
         ("gpu_assignments", {"0": GPU["0"]}, "it lacks GPU 1; it lacks GPU 2"),
         ("server_assignments", SERVER | {"0": SERVER["0"] | {"gpu_ids": [0, 1, 2]}}, "server 0 has GPUs 0 to 1, not ["),
         ("server_assignments", SERVER | {"0": SERVER["0"] | {"models": ["a", "b"]}}, "server 0 has a, b, p, not a, b"),
+        ("server_assignments", SERVER | {"1": SERVER["1"] | {"models": ["a", "b"]}}, "server 1 has a, not a, b"),
         ("server_assignments", {"0": SERVER["0"]}, "it lacks server 1"),
         ("server_assignments", SERVER | {"2": SERVER["0"]}, "it has server 2, which the cluster has not"),
     ],
@@ -199,6 +200,30 @@ def test_a_wrong_assignment_is_found(name: str, part: object, message: str):
     assert [found.rule for found in report.violations] == ["assignments"]
     assert report.violations[0].message.startswith(f"{name} is wrong: {message}")
     assert rules(check(hand(parts(**{name: part})))) == {"assignments"}
+
+
+def test_the_last_server_may_be_partial():
+    servers = {"0": {"gpu_ids": [0, 1, 2], "models": ["a", "b", "p"]}, "1": {"gpu_ids": [3], "models": []}}
+    log = hand({"placement": PARTS["placement"], "server_assignments": servers})
+    assert check(replace(log, summary=SUMMARY | {"gpus_per_server": 3}), WORKLOAD).valid
+
+
+def test_a_gang_across_placed_ones_is_not_placed():
+    """GPUs 1 and 2 both have `p`, each for another gang."""
+    both = {"server_id": 0, "assigned_models": ["p"]}
+    extra = {"placement": placed(("p", [0, 1]), ("p", [2, 3])), "gpu_assignments": {str(gpu): both for gpu in range(4)}}
+    log = replace(hand(extra, [("p", 0), ("p", 1), ("p", 2)]), summary={})
+    (violation,) = check(log, None, Cluster(4)).violations
+    assert (violation.rule, violation.rows) == ("placement", (1,))
+    del extra["placement"]
+    assert check(replace(log, extra=extra), None, Cluster(4)).valid
+
+
+def test_rows_elsewhere_are_not_judged_further_where_gangs_are_not_told():
+    extra = {"gpu_assignments": {gpu: {"assigned_models": told["assigned_models"]} for gpu, told in GPU.items()}}
+    log = changed(changed(changed(hand(extra), 3, gpu_id=3), 3, gpu_ids=[3]), 3, switch_time=0.5)
+    log = replace(log, summary={"mode": "offline"})
+    assert rules(check(log, WORKLOAD, CLUSTER)) == {"placement"}
 
 
 def test_what_assignments_leave_out_is_not_judged():

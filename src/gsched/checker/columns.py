@@ -13,7 +13,6 @@ ABSOLUTE = 1e-6  # seconds
 RELATIVE = 1e-9
 _BLOCK = 2**16  # values at a time
 _GPU_BITS = 32
-_ALL_GPUS = (1 << _GPU_BITS) - 1
 Bools = npt.NDArray[np.bool_]
 Array = npt.NDArray[Any]
 
@@ -47,7 +46,7 @@ def ranges(first: Longs, size: Longs) -> Longs:
 
 def keys_of(model: Array, gpu: Array) -> Longs:
     """Return a number for each pair of a model's number and a GPU."""
-    keys: Longs = (model.astype(np.int64) << _GPU_BITS) | (gpu.astype(np.int64) & _ALL_GPUS)
+    keys: Longs = (model.astype(np.int64) << _GPU_BITS) | gpu
     return keys
 
 
