@@ -226,6 +226,18 @@ def test_a_model_pinned_to_servers_stands_in_each_though_one_would_do() -> None:
     assert {gang // 2 for _, gang in place(nothing_yet(idle), Cluster(6, 2), "online")} == {0, 2}
 
 
+def test_a_hot_model_pinned_to_a_server_is_not_spread() -> None:
+    config = replace(small(a=(10, 1)), placement=PlacementRules((Pin("a", servers=(1,)),)))
+    assert place(nothing_yet(config), Cluster(6, 2), "online") == ((0, 2), (0, 3))
+
+
+def test_spreading_the_load_leaves_room_for_all() -> None:
+    """Each model on the GPU with less work would leave no room for the last; two GPUs of 80 GB are full to the brim."""
+    config = small(a=(40, 1), b=(40, 1), c=(30, 1), d=(30, 1), e=(20, 1))
+    placed = place(nothing_yet(config), Cluster(2), "online")
+    assert sorted(model for model, _ in placed) == [0, 1, 2, 3, 4]
+
+
 def test_a_hot_model_of_a_group_takes_the_group_along() -> None:
     made = {"a": Model("a", 10.0, 1, 1.0, inference_time_mean=9.0), "b": Model("b", 75.0, 1, 1.0)}
     flows = {"w": Workflow("w", (Node("x", "a"),)), "v": Workflow("v", (Node("x", "b"),), weight=0.0)}

@@ -3,6 +3,7 @@
 import json
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from gsched.errors import InputError
 from gsched.load import load_workload
 from gsched.log import Log
 from gsched.simulator import simulate
-from gsched.workload import Config, Model, Node, Workflow, Workload
+from gsched.workload import Config, Model, Node, Pin, PlacementRules, Workflow, Workload
 
 SECOND = 1_000_000_000
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -93,6 +94,19 @@ def test_low_load_stays_in_one_server() -> None:
     assert log.summary["cross_server_communications"] == 0
     servers = {gpu // 4 for gpu in log.gpu_id.tolist()}
     assert servers == {0, 1, 2}, "requests are spread over servers"
+
+
+def test_requests_begin_where_their_whole_workflow_stands() -> None:
+    flow = Workflow("w", (Node("x", "a"), Node("y", "b")), ((0, 1),))
+    workload = stream([single("a"), single("b")], [flow], [(4.0 * i, 0) for i in range(20)], 1.0)
+    rules = PlacementRules((Pin("a", servers=(0, 1)), Pin("b", servers=(1,))))
+    log = static(replace(workload, config=replace(workload.config, placement=rules)), Cluster(4, 2), "online")
+    assert log.summary["server_efficiency"] == 100.0
+
+
+def test_offline_goes_by_timestamps() -> None:
+    workload = stream([single("a")], [alone("a")], [(2.0, 0), (0.0, 0), (1.0, 0)], 1.0)
+    assert static(workload, Cluster(1), "offline").request_id.texts() == ["r1", "r2", "r0"]
 
 
 def test_short_requests_first_lowers_the_mean_latency() -> None:
