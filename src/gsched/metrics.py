@@ -10,8 +10,8 @@ import numpy as np
 from gsched.bounds import lower_bounds
 from gsched.cluster import Cluster
 from gsched.log import Gangs, Log
+from gsched.placement import deployment_time
 from gsched.preload import Placement
-from gsched.state import load_seconds
 from gsched.workload import Floats, Ints, Mode, Workload
 
 _BLOCK = 1 << 16  # rows whose gangs, or requests whose edges, are spelled out at a time
@@ -52,7 +52,7 @@ def summarize(
     switching = float(log.switch_time.sum()) if log.switch_time is not None else 0.0
     makespan = float(log.end_time.max(initial=0.0))
     uses = gpu_use(log, range(cluster.gpus))
-    deployment = {"deployment_time_seconds": _deployment_time(placement, workload, cluster)} if placement else {}
+    deployment = {"deployment_time_seconds": deployment_time(workload.models, cluster, placement)} if placement else {}
     summary = {
         "policy": policy,
         "policy_options": dict(options or {}),
@@ -242,15 +242,6 @@ def model_executions(log: Log) -> dict[str, int]:
 
 
 # -- static placements
-
-
-def _deployment_time(placement: Placement, workload: Workload, cluster: Cluster) -> float:
-    """Return how long loading the placement takes, where each GPU loads its models one after another."""
-    busy = np.zeros(cluster.gpus)
-    for position, gpu in placement:
-        model = workload.models[position]
-        busy[gpu : gpu + model.gpus_required] += load_seconds(model.memory_gb, model.load_time_seconds, cluster)
-    return float(busy.max())
 
 
 def _placement_parts(

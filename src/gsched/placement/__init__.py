@@ -3,10 +3,10 @@
 from gsched.cluster import Cluster
 from gsched.placement.balance import balanced_board
 from gsched.placement.demand import find_demand
-from gsched.placement.explain import explain_lines
+from gsched.placement.explain import deployment_time, explain_lines
 from gsched.workload import Mode, Workload
 
-__all__ = ["explain_lines", "place"]
+__all__ = ["deployment_time", "explain_lines", "place"]
 
 
 def place(known: Workload, cluster: Cluster, mode: Mode, *, fill: bool = True) -> tuple[tuple[int, int], ...]:

@@ -9,7 +9,7 @@ from gsched.placement.balance import board_of
 from gsched.placement.board import Board
 from gsched.placement.demand import Demand, find_demand
 from gsched.state import load_seconds
-from gsched.workload import Floats, Mode, Workload
+from gsched.workload import Floats, Mode, Model, Workload
 
 _PARTNERS = 3
 
@@ -27,26 +27,27 @@ def explain_lines(known: Workload, cluster: Cluster, mode: Mode, placement: Iter
         InputError: no requests are known and a model has no profile.
     """
     demand = find_demand(known, mode)
+    placement = tuple(placement)
     board = board_of(known.config, cluster, demand, placement)
     busiest = float(board.load.max()) or 1.0
+    deployment = deployment_time(known.models, cluster, placement)
     return [
         *_gpu_lines(board, busiest),
         "",
         *_model_lines(board, demand),
         "",
         f"GPUs: mean load {board.load.mean() / busiest:.0%} of the busiest, {_seconds(busiest, known, mode)}",
-        f"Deployment: {deployment_time(board):.1f} s before time 0, servers at once, the models of a GPU one by one",
+        f"Deployment: {deployment:.1f} s before time 0, GPUs at once, the models of a GPU one by one",
     ]
 
 
-def deployment_time(board: Board) -> float:
+def deployment_time(models: tuple[Model, ...], cluster: Cluster, placement: Iterable[tuple[int, int]]) -> float:
     """Return the seconds until every GPU has loaded its models one after another, all GPUs at once."""
-    seconds = np.zeros(board.cluster.gpus)
-    for model, gangs in zip(board.models, board.gangs, strict=True):
-        for gang in gangs:
-            time = load_seconds(model.memory_gb, model.load_time_seconds, board.cluster)
-            seconds[gang : gang + model.gpus_required] += time
-    return float(seconds.max(initial=0.0))
+    seconds = np.zeros(cluster.gpus)
+    for position, gang in placement:
+        model = models[position]
+        seconds[gang : gang + model.gpus_required] += load_seconds(model.memory_gb, model.load_time_seconds, cluster)
+    return float(seconds.max())
 
 
 def _seconds(busiest: float, known: Workload, mode: Mode) -> str:
