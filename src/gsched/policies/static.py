@@ -6,7 +6,6 @@ ever for all of them to be idle at once. It therefore claims a gang when enough 
 waited long; the claimed GPUs run dry, but for nodes that end in time, and then serve the gang's model for a while.
 """
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +15,10 @@ from gsched.core import WAIT, backlog, head_key, head_node, head_sequence, wake_
 from gsched.jit import kernel, lowest_bit
 from gsched.load import load_requests
 from gsched.placement import place
-from gsched.placement.demand import find_demand
+from gsched.placement.facts import drains, durations, ranks, turns, whole
 from gsched.policies import Placement, Policy, Setting
 from gsched.state import IDLE, NONE, WORD, WORDS, Core
-from gsched.workload import Floats, Longs, Model, Workload
+from gsched.workload import Workload
 
 _TRIED_NODES = 5_000  # of the batch, spread evenly
 _TRIED_GPUS = 250  # on larger clusters, a trial of so few nodes would say nothing
@@ -345,16 +344,16 @@ def _new_table(setting: Setting, known: Workload, plan: _Plan, first: str) -> Ta
     gangs: list[list[int]] = [[] for _ in models]
     for model, gang in plan.placement:
         gangs[model].append(gang)
-    drain = _drains(models, gangs, _durations(known, setting), gpus)
+    drain = drains(models, gangs, durations(known, setting.mode), gpus)
     contested = sorted(np.flatnonzero(drain >= 0).tolist(), key=lambda m: (-models[m].gpus_required, m))
     batch, patience, turn = (factor * np.maximum(drain, 0.0) for factor in plan.care)
     return Table(
         np.array([size], np.int64),
         np.array([first == "shortest"]),
-        _turns(setting),
-        _ranks(models, gangs, gpus),
+        turns(setting.known, setting.mode),
+        ranks(models, gangs, gpus),
         np.repeat(np.arange(len(known.workflows)), np.diff(known.template_start)),
-        _whole(known, gangs, size, servers),
+        whole(known, gangs, size, servers),
         np.zeros(servers),
         np.array(contested, np.int64),
         np.cumsum([0, *map(len, gangs)], dtype=np.int64),
@@ -369,64 +368,3 @@ def _new_table(setting: Setting, known: Workload, plan: _Plan, first: str) -> Ta
         np.zeros(gpus),
         np.zeros(gpus),
     )
-
-
-def _turns(setting: Setting) -> Floats:
-    """Return the place of each request in the order of timestamps, where all arrive at once."""
-    if setting.mode == "online":
-        return np.zeros(0)
-    turns = np.empty(setting.known.request_count)
-    turns[np.argsort(setting.known.timestamp, kind="stable")] = np.arange(len(turns))
-    return turns
-
-
-def _durations(known: Workload, setting: Setting) -> Floats:
-    """Return the mean seconds of a node of each model, shape (M,)."""
-    demand = find_demand(known, setting.mode)
-    return np.divide(demand.work, demand.nodes, out=np.zeros(len(demand.work)), where=demand.nodes > 0)
-
-
-def _drains(models: tuple[Model, ...], gangs: list[list[int]], seconds: Floats, gpus: int) -> Floats:
-    """Return the longest mean duration of the models that may occupy a part of a model's gang.
-
-    Args:
-        models: M models.
-        gangs: first GPUs of the instances of each.
-        seconds: mean duration of each, shape (M,).
-        gpus: number of GPUs.
-
-    Returns:
-        Shape (M,); -1 for models whose gangs no other occupies in part.
-    """
-    drain = np.full(len(models), -1.0)
-    for m, size in enumerate(model.gpus_required for model in models):
-        mine = np.full(gpus, NONE)
-        for gang in gangs[m]:
-            mine[gang : gang + size] = gang
-        for n, width in enumerate(model.gpus_required for model in models):
-            if width <= size and n != m:
-                overlapping = (g for g in gangs[n] if (mine[g : g + width] != NONE).any())
-                if any((width, g) != (size, mine[g]) for g in overlapping):
-                    drain[m] = max(drain[m], seconds[n])
-    return drain
-
-
-def _ranks(models: tuple[Model, ...], gangs: list[list[int]], gpus: int) -> Longs:
-    """Return the rank of each GPU: those that serve no wide gangs are rather used."""
-    widest = np.zeros(gpus)
-    for model, each in zip(models, gangs, strict=True):
-        for gang in each:
-            part = widest[gang : gang + model.gpus_required]
-            np.maximum(part, model.gpus_required, out=part)
-    rank = np.empty(gpus, np.int64)
-    rank[np.lexsort((np.arange(gpus), widest))] = np.arange(gpus)
-    return rank
-
-
-def _whole(known: Workload, gangs: list[list[int]], size: int, servers: int) -> Longs:
-    """Return for each workflow and server whether the server holds all models of the workflow: 1 or 0."""
-    hosts = np.zeros((len(known.models), servers), bool)
-    for model, each in enumerate(gangs):
-        hosts[model, np.array(each, np.int64) // size] = True
-    used = (np.unique(known.template_model[a:b]) for a, b in pairwise(known.template_start.tolist()))
-    return np.concatenate([hosts[models].all(axis=0) for models in used]).astype(np.int64)
