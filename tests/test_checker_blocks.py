@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference import simulate_slowly
 from strategies import RESIDENCIES, cases
+from test_checker_shared import SCHEDULES, Start, log_of, workload_of
 
 import gsched.checker.columns
 from gsched.checker import Report, check
@@ -59,6 +60,12 @@ def test_a_violation_is_found_in_every_block(block: int):
     log = Log(name, None, name, name, np.zeros(5, np.int32), start, end, execution_time=end - start - 5e-4)
     found = {violation.rule: violation.count for violation in check_in_blocks(log, None, block).violations}
     assert found == {"overlap": 4, "execution_time": 3}  # so late, half a millisecond is within the tolerance
+
+
+@pytest.mark.parametrize("block", [1, 2, 3])
+@pytest.mark.parametrize(("starts", "switches"), SCHEDULES.values(), ids=SCHEDULES.keys())
+def test_shared_gpus_are_followed_across_blocks(starts: list[Start], switches: int, block: int):
+    assert check_in_blocks(log_of(starts, switches), workload_of(starts), block).valid
 
 
 @given(damaged_logs())

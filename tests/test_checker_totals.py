@@ -147,6 +147,10 @@ def test_a_request_that_never_ends_is_neither_in_time_nor_in_a_server():
     summary |= {"server_efficiency": 0, "total_tasks": 4}
     summary |= {"tiers": {"1": SLO["tiers"]["1"] | {"goodput": 1 / 12}, "2": {"goodput": 0, "requests": 1}}}
     assert rules(check(hand(*HAND[:3], summary=summary), DEADLINES, CLUSTER)) == {"missing"}
+    tiers = {"tiers": {"1": {"requests": 2, "average_request_time": 12.0, "p99_request_time": 12.0}}}
+    for rows in (HAND[:3], HAND[1:3]):  # r0 lacks a node, or all
+        log = hand(*rows, summary={"mode": "offline", "intra_server_workflows": 0, "inter_server_workflows": 1} | tiers)
+        assert not {"summary", "tiers"} & rules(check(log, WORKLOAD, CLUSTER))
 
 
 def test_no_time_is_no_rate():
@@ -199,8 +203,9 @@ def test_without_gpu_ids_and_workload_use_is_not_known():
     report = check(replace(stating(), gpu_ids=None))
     assert report.valid
     assert "average_utilization, utilization_variance, server_efficiency" in report.unchecked[-1]
-    outside = replace(stating(), gpu_id=np.array([0, 1, 2, 99], np.int32), gpu_ids=None)
-    assert "gpus" in rules(check(outside, WORKLOAD))
+    for gpu in (99, -1, -(2**31), 2**31 - 2):
+        outside = replace(stating(), gpu_id=np.array([0, 1, 2, gpu], np.int32), gpu_ids=None)
+        assert "gpus" in rules(check(outside, WORKLOAD))
 
 
 # Summaries of the engine
