@@ -14,7 +14,6 @@ from gsched.policies.guided import (
     DRAIN,
     MAX_WAIT,
     RELOAD,
-    RESERVE,
     RESIDENCY,
     WAITING,
     WORK,
@@ -67,9 +66,9 @@ def build(
 
     def prepare(setting: Setting) -> Knobs:
         knobs = neutral_knobs(setting)
-        knobs.threshold[:] = switch_weight
+        knobs.threshold[:], knobs.reserve[:] = switch_weight, reserve
         knobs.value[[ARRIVAL, WORK, WAITING, BALANCE]] = 1.0, size_weight, waiting_weight, balance_weight
-        knobs.value[[DRAIN, RELOAD, RESERVE, CALM]] = drain_weight, reload_weight, reserve, calm
+        knobs.value[[DRAIN, RELOAD, CALM]] = drain_weight, reload_weight, calm
         knobs.value[[MAX_WAIT, RESIDENCY]] = max_wait, min_residency
         return knobs
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from gsched.jit import kernel
 from gsched.policies import Policy, Setting, baseline, guided, online
-from gsched.policies.guided import Knobs
+from gsched.policies.guided import MEMORY, Knobs
 from gsched.policies.tuning import Candidate, Space, anneal
 from gsched.state import Core, Rows
 from gsched.workload import Floats, Mode, Workload
@@ -155,9 +155,8 @@ class _Search:
         starts = [space.candidate(plan.knobs, plain=bool(plan.plain[0])), *space.starts()]
         meter = self._meter(REVIEW_TRIALS, self.budget - spent)
         better = _plan(space, self._best(setting, space, starts, meter))
-        now = plan.knobs
-        remembered = {"reserved": np.array(now.reserved), "since": np.array(now.since), "served": np.array(now.served)}
-        return better._replace(knobs=better.knobs._replace(**remembered), spent=np.array([spent + meter.elapsed]))
+        memory = {name: np.array(getattr(plan.knobs, name)) for name in MEMORY}
+        return better._replace(knobs=better.knobs._replace(**memory), spent=np.array([spent + meter.elapsed]))
 
     def _meter(self, usual: int, seconds: float) -> _Meter:
         return _Meter(self.trials or (0 if self.budget else usual), seconds)

@@ -1,11 +1,13 @@
-"""What `search` varies and how: candidates, changes to them, and simulated annealing.
+"""What `search` varies and how: candidates, changes to them, and annealing that is spent on the most promising.
 
-A candidate is a setting of the knobs of `gsched.policies.guided`, or FIFO with affinity. Changes are small random steps
-of one or a few knobs. Annealing accepts what is worse too, less and less of it (Kirkpatrick, Gelatt, Vecchi,
-"Optimization by simulated annealing", Science 220, 1983).
+A candidate is a setting of the knobs of `gsched.policies.guided`, or FIFO with affinity. Changes are random steps of
+one knob or a few. Annealing accepts what is worse too, less and less of it (Kirkpatrick, Gelatt, Vecchi: "Optimization
+by simulated annealing", Science 220, 1983). Several candidates are annealed side by side, and after each round the
+better half goes on (successive halving: Jamieson, Talwalkar, AISTATS 2016).
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -19,7 +21,6 @@ from gsched.policies.guided import (
     DRAIN,
     MAX_WAIT,
     RELOAD,
-    RESERVE,
     RESIDENCY,
     WAITING,
     WORK,
@@ -30,8 +31,9 @@ from gsched.policies.guided import (
 from gsched.workload import Floats, Longs, Workload
 
 FEW_NODES = 200  # among so many, the place of a single node matters
-NEVER = 1e9  # as RESERVE
-HEAT, COOLING = 0.01, 4  # temperature at first, as a share of the score; the power with which it falls to 0
+NEVER = 1e9  # as `reserve`
+ROUNDS = (8, 4, 2, 1)  # candidates that are annealed side by side, for a quarter of the search each time
+HEAT, COOLER, COOLING = 0.004, 0.7, 3  # temperature, by what it falls from round to round, and how fast within one
 STOP_CHANGING = 0.6  # probability with which each step of a change is its last
 
 
@@ -43,6 +45,7 @@ class Candidate(NamedTuple):
     noise: Floats  # (nodes) added to the rank; empty where there are many nodes
     threshold: Floats  # these and the others: see Knobs
     weight: Floats
+    reserve: Floats
     limit: Longs
     stride: Longs
     value: Floats
@@ -83,6 +86,7 @@ class Space:
             rank=rank + own.noise if self._few else rank,
             threshold=own.threshold,
             weight=own.weight,
+            reserve=own.reserve,
             limit=own.limit,
             stride=own.stride,
             value=own.value,
@@ -94,21 +98,22 @@ class Space:
         if order is not None:
             mix[order] = 1.0
         noise = np.zeros(self._workload.node_count if self._few else 0)
-        parts = (knobs.threshold, knobs.weight, knobs.limit, knobs.stride, knobs.value)
+        parts = (knobs.threshold, knobs.weight, knobs.reserve, knobs.limit, knobs.stride, knobs.value)
         return Candidate(np.array([int(plain)]), mix, noise, *map(np.array, parts))
 
     def start(self, order: int | None, threshold: float, reserve: float, plain: bool = False) -> Candidate:
         """Return a candidate that switches a model where its ready work is worth so many times the loading."""
         start = self.candidate(self._neutral, order, plain)
         start.threshold[:] = threshold
-        start.value[[MAX_WAIT, RESERVE, DRAIN, BALANCE]] = np.inf, reserve, 1.0, 1.0
+        start.reserve[:] = np.where(self._size > 1, reserve, NEVER)
+        start.value[[MAX_WAIT, DRAIN, BALANCE]] = np.inf, 1.0, 1.0
         return start
 
     def starts(self) -> Iterator[Candidate]:
         """Yield candidates to begin with; the first is FIFO with affinity, the policy `baseline`."""
         orders = [None, *range(len(self.orders))]
         yield from (self.start(order, 1.0, NEVER, plain=True) for order in orders)
-        kinds = [(threshold, reserve) for reserve in (NEVER, 10.0) for threshold in (1.0, 0.1, 10.0)]
+        kinds = [(threshold, reserve) for reserve in (10.0, NEVER) for threshold in (1.0, 0.1, 10.0)]
         yield from (self.start(order, *kind) for kind in kinds for order in orders)
 
     def change(self, candidate: Candidate, random: np.random.Generator) -> Candidate:
@@ -121,11 +126,11 @@ class Space:
                 return changed
 
     @cached_property
-    def _steps(self) -> "tuple[Callable[[Candidate, np.random.Generator], None], ...]":
-        common = (_weight, _threshold, _weight, _threshold, self._limit, self._limit, self._stride, _value, _seldom)
-        if not self._ranked:
-            return (*common, _arrival_or_work, _patience)
-        return (*common, _one_order, _mix, *((_swap,) * 8 if self._few else ()))
+    def _steps(self) -> list[Callable[[Candidate, np.random.Generator], None]]:
+        steps = [_weight, _threshold, _weight, _threshold, _reserve, _value, _seldom]
+        steps += [self._limit, self._limit, self._stride]
+        steps += [_one_order, _mix] if self._ranked else [_arrival_or_work, _patience]
+        return steps + [_swap] * 8 if self._few else steps
 
     def _limit(self, candidate: Candidate, random: np.random.Generator) -> None:
         model = random.integers(len(self._most))
@@ -197,11 +202,16 @@ def _seldom(candidate: Candidate, random: np.random.Generator) -> None:
         candidate.plain[0] = random.random() < 0.5
 
 
+def _reserve(candidate: Candidate, random: np.random.Generator) -> None:
+    never = random.random() < 0.4
+    candidate.reserve[random.integers(len(candidate.reserve))] = NEVER if never else 10 * np.exp(2 * random.normal())
+
+
 def _value(candidate: Candidate, random: np.random.Generator) -> None:
-    at = random.choice([RESERVE, DRAIN, BALANCE, RELOAD, CALM, RESIDENCY])
+    at = random.choice([DRAIN, BALANCE, RELOAD, CALM, RESIDENCY])
     afresh, off = random.random(2) < (0.5, 0.3)
     if off:
-        candidate.value[at] = NEVER if at == RESERVE else 0.0
+        candidate.value[at] = 0.0
     else:
         candidate.value[at] = np.exp(2 * random.normal()) if afresh else candidate.value[at] * _factor(random)
 
@@ -234,6 +244,14 @@ def _patience(candidate: Candidate, random: np.random.Generator) -> None:
         candidate.value[MAX_WAIT] = random.choice([10.0, np.inf]) * np.exp(2 * random.normal())
 
 
+class Found(NamedTuple):
+    """A candidate and its score; of equal scores, the number tells which was first."""
+
+    score: float
+    number: int
+    candidate: Candidate
+
+
 def anneal(
     score: Callable[[Candidate], float],
     starts: Iterable[Candidate],
@@ -244,27 +262,49 @@ def anneal(
     """Return the candidate with the lowest score that was met; of equal ones, the first.
 
     Args:
-        score: what is to be low; its first value should be near 1.
-        starts: candidates to begin with, at least one, which is always tried.
+        score: what is to be low, about 1.
+        starts: candidates to begin with; the first is always tried.
         change: returns a candidate near another.
-        share: returns how much of the search is done, asked before every trial but the first; it ends at 1.
+        share: returns how much of the search is done, asked after every trial; it ends at 1.
         random: decides what to accept.
     """
-    best: Candidate | None = None
-    lowest = np.inf
+    found: list[Found] = []
+    done = 0.0
     for candidate in starts:
-        if best is not None and share() >= 1:
-            return best
-        value = score(candidate)
-        if best is None or value < lowest:
-            best, lowest = candidate, value
-    assert best is not None
-    current, level = best, lowest
-    while (done := share()) < 1:
-        candidate = change(current)
-        value = score(candidate)
-        if value <= level + HEAT * (1 - done) ** COOLING * random.exponential():
-            current, level = candidate, value
-        if value < lowest:
-            best, lowest = candidate, value
-    return best
+        found.append(Found(score(candidate), len(found), candidate))
+        if (done := share()) >= 1:
+            break
+    trial = _Trial(score, change, share, random)
+    begin, trial.done = done, done
+    for stage, survivors in enumerate(ROUNDS):
+        found = sorted(found, key=lambda f: f[:2])[:survivors]
+        for i in range(len(found)):
+            until = begin + (1 - begin) * (stage + (i + 1) / len(found)) / len(ROUNDS)
+            found[i] = trial.chain(found[i], until, HEAT * COOLER**stage)
+    return min(found, key=lambda f: f[:2]).candidate
+
+
+@dataclass
+class _Trial:
+    """What annealing needs, and how much of the search is done."""
+
+    score: Callable[[Candidate], float]
+    change: Callable[[Candidate], Candidate]
+    share: Callable[[], float]
+    random: np.random.Generator
+    done: float = 0.0
+
+    def chain(self, start: Found, until: float, heat: float) -> Found:
+        """Return the best that was met from a candidate on, until so much of the search is done."""
+        begin = self.done
+        best = current = start
+        while self.done < until:
+            left = (until - self.done) / (until - begin)
+            candidate = self.change(current.candidate)
+            found = Found(self.score(candidate), start.number, candidate)
+            self.done = self.share()
+            if found.score <= current.score + heat * left**COOLING * self.random.exponential():
+                current = found
+            if found.score < best.score:
+                best = found
+        return best
