@@ -56,6 +56,10 @@ class Candidate(NamedTuple):
         return Candidate(*copies)
 
 
+Step = Callable[[Candidate, np.random.Generator], None]
+"""Changes a knob in place."""
+
+
 class Space:
     """The candidates for the known requests of a setting.
 
@@ -126,8 +130,8 @@ class Space:
                 return changed
 
     @cached_property
-    def _steps(self) -> list[Callable[[Candidate, np.random.Generator], None]]:
-        steps = [_weight, _threshold, _weight, _threshold, _reserve, _value, _seldom]
+    def _steps(self) -> list[Step]:
+        steps: list[Step] = [_weight, _threshold, _weight, _threshold, _reserve, _value, _seldom]
         steps += [self._limit, self._limit, self._stride]
         steps += [_one_order, _mix] if self._ranked else [_arrival_or_work, _patience]
         return steps + [_swap] * 8 if self._few else steps
