@@ -38,8 +38,8 @@ from gsched.residency import all_idle
 from gsched.state import FINISHED, IDLE, NONE, READY, SHARED, STARTED, Core, gang_starts
 
 # Positions in Knobs.value
-ARRIVAL, WORK, WAITING, MAX_WAIT, RESIDENCY, DRAIN, BALANCE, RELOAD, CALM = range(9)
-VALUES = 9
+ARRIVAL, WORK, WAITING, MAX_WAIT, RESIDENCY, RESERVE, DRAIN, BALANCE, RELOAD, CALM = range(10)
+VALUES = 10
 # Positions in Knobs.reserved
 FIRST, END, MODEL = 0, 1, 2
 
@@ -54,21 +54,21 @@ class Knobs(NamedTuple):
     The values: ARRIVAL and WORK, weights of a request's arrival and of its GPU seconds in the key of its nodes. The
     weights of what is set against the loading time, all in seconds: how long the next node has been WAITING; the
     BALANCE, which is how long the ready work of the models that give way will keep each of their gangs; how long busy
-    GPUs DRAIN; how long loading those models again, their RELOAD, takes. CALM, up to how many loading times of ready
-    work per GPU a switch is the cheaper the less there is. MAX_WAIT, seconds after which a model starves; RESIDENCY,
-    seconds for which exclusive GPUs keep a model at the least.
+    GPUs DRAIN; how long loading those models again, their RELOAD, takes. RESERVE, how many times as much a switch must
+    be worth for a reservation. CALM, up to how many loading times of ready work per GPU a switch is the cheaper the
+    less there is. MAX_WAIT, seconds after which a model starves; RESIDENCY, seconds for which exclusive GPUs keep a
+    model at the least.
     """
 
     rank: Any  # (nodes) key of each node; empty where it follows from ARRIVAL and WORK
     threshold: Any  # (models) weight of the seconds that loading takes
     weight: Any  # (models) preference among those that are worth a switch
-    reserve: Any  # (models) how many times as much a switch must be worth for a reservation
     limit: Any  # (models) most gangs that may hold it
     stride: Any  # (models) it is loaded onto gangs that begin at multiples of so many GPUs
     value: Any
     reserved: Any  # FIRST GPU and END of the reserved gang, and its MODEL; the end is 0 if there is none
     since: Any  # (GPUs) when a model was loaded
-    served: Any  # (models) when a node of it last started
+    served: Any  # (models) when a node of it last started, or the first of its ready nodes became so, if that was later
     look: Any  # (2 x models) number of STARTED nodes from which on to look for gangs for it: idle ones, any
     happened: Any  # (1) what had happened when it was last decided to wait
 
@@ -85,7 +85,6 @@ def neutral_knobs(setting: Setting) -> Knobs:
         rank=np.zeros(0),
         threshold=np.ones(len(sizes)),
         weight=np.ones(len(sizes)),
-        reserve=np.ones(len(sizes)),
         limit=np.full(len(sizes), cluster.gpus, np.int64),
         stride=np.array([_stride(cluster, size) for size in sizes], np.int64),
         value=np.zeros(VALUES),
@@ -111,6 +110,9 @@ def _stride(cluster: Cluster, size: int) -> int:
 @kernel
 def order(core: Core, knobs: Knobs, node: int) -> float:
     """Return the rank of a node, or else the weighted arrival and size of its request."""
+    model = core.graph.model[core.graph.template[node]]
+    if backlog(core, model) == 0:
+        knobs.served[model] = core.now[0]
     if len(knobs.rank) > 0:
         rank: float = knobs.rank[node]
         return rank
@@ -149,7 +151,7 @@ def choose(core: Core, knobs: Knobs) -> tuple[int, int]:
     if model == NONE:
         model, gang = _worth_a_switch(core, knobs, False)
     if model == NONE and core.gpus.count[IDLE] == len(core.gpus.label_model):
-        model, gang = _any_start(core)  # nothing is worth it, but there is nothing to wait for
+        model, gang = _any_start(core, knobs)  # nothing is worth it, but there is nothing to wait for
     if model != NONE:
         _note_start(core, knobs, model, gang)
     else:
@@ -199,7 +201,7 @@ def _starved(core: Core, knobs: Knobs) -> int:
     first = np.inf
     for model in range(len(core.models.gpus)):
         if backlog(core, model) > 0:
-            until = max(core.ready_time[head_node(core, model)], knobs.served[model]) + knobs.value[MAX_WAIT]
+            until = knobs.served[model] + knobs.value[MAX_WAIT]
             wake_at(core, until)
             if until <= core.now[0] and until < first:
                 starved = model
@@ -316,7 +318,7 @@ def _dearness(core: Core, knobs: Knobs, model: int, pressure: float, busy: bool)
     """Return how much a second of loading a model counts."""
     dear: float = knobs.threshold[model]
     if busy:
-        dear *= knobs.reserve[model]
+        dear *= knobs.value[RESERVE]
     calm = knobs.value[CALM] * switch_seconds(core, model, model)
     if pressure < calm:
         dear *= pressure / calm
@@ -406,12 +408,14 @@ def _missed(core: Core, knobs: Knobs, gpu: int, held: int) -> float:
 
 
 @kernel
-def _any_start(core: Core) -> tuple[int, int]:
-    """Return the model with the most ready work, and a gang for it; all GPUs are idle."""
-    best = NONE
+def _any_start(core: Core, knobs: Knobs) -> tuple[int, int]:
+    """Return the model with the most ready work of those with a gang that need not keep another; all GPUs are idle."""
+    best = WAIT
     best_work = -1.0
     for model in range(len(core.models.gpus)):
         if backlog(core, model) > 0 and work(core, model) > best_work:
-            best = model
-            best_work = work(core, model)
-    return best, idle_gang(core, best) if best != NONE else NONE
+            gang, _cost = _cheapest_gang(core, knobs, model, 1.0, False, False)
+            if gang != NONE:
+                best = (model, gang)
+                best_work = work(core, model)
+    return best
