@@ -19,6 +19,7 @@ from gsched.simulator import execute, simulate
 from gsched.state import Core
 from gsched.workload import Config, Model, Node, Workflow, Workload
 
+_max_waits = st.sampled_from([0.0, 0.5, 3.0]) | st.floats(0, 100)
 _amounts = st.sampled_from([0.0, 0.1, 1.0, 3.0, 1000.0]) | st.floats(0, 10)
 
 
@@ -46,9 +47,9 @@ class Choice:
 
 
 @st.composite
-def choices(draw: st.DrawFn, max_wait: st.SearchStrategy[float] = _amounts | st.just(np.inf)) -> Choice:
+def choices(draw: st.DrawFn) -> Choice:
     value = {position: draw(_amounts) for position in range(VALUES)}
-    value[MAX_WAIT] = draw(max_wait)
+    value[MAX_WAIT] = draw(_max_waits | st.just(np.inf))
     return Choice(value, draw(_amounts), draw(_amounts), draw(st.integers(0, 3)), draw(st.integers(0, 3)))
 
 
@@ -83,10 +84,11 @@ def assert_nobody_starves(log: Log, models: int, max_wait: float) -> None:
         assert longest_gap(log, model) <= bound * (1 + 1e-9) + 1e-6, model
 
 
-@given(cases(residencies=RESIDENCIES), choices(max_wait=st.sampled_from([0.0, 0.5, 3.0]) | st.floats(0, 100)))
-def test_no_model_waits_longer_than_the_bound(case: Case, choice: Choice) -> None:
+@given(cases(residencies=RESIDENCIES), choices(), _max_waits)
+def test_no_model_waits_longer_than_the_bound(case: Case, choice: Choice, max_wait: float) -> None:
+    choice.value[MAX_WAIT] = max_wait
     log = simulate(case.workload, case.cluster, choice.policy(), case.mode)
-    assert_nobody_starves(log, len(case.workload.models), choice.value[MAX_WAIT])
+    assert_nobody_starves(log, len(case.workload.models), max_wait)
 
 
 def stream(sizes: list[int], gaps: list[float], durations: list[float], until: float) -> Workload:
@@ -118,7 +120,7 @@ STREAMS = {
 def test_nobody_starves_in_adversarial_streams(name: str, residency: str, max_wait: float) -> None:
     """Nothing is ever worth a switch here, so that only the cap on waiting helps."""
     workload, cluster = STREAMS[name], Cluster(8, residency=residency, gpu_memory_gb=20.0)
-    choice = Choice({MAX_WAIT: max_wait, BALANCE: 1.0}, threshold=1e9)
+    choice = Choice({MAX_WAIT: max_wait, RESERVE: 1.0}, threshold=1e9)
     log = simulate(workload, cluster, choice.policy(), "online")
     assert check(log, workload, cluster, "online").valid
     assert_nobody_starves(log, len(workload.models), max_wait)
@@ -140,7 +142,7 @@ class Watched:
         if self.promised is not None and model >= 0:
             if (model, gang) == (owner, first) and knobs.reserved[guided.END] == 0:
                 self.kept.append((self.promised, core.now[0]))
-            elif gang < end and gang + core.models.gpus[model] > first:
+            elif tuple(knobs.reserved) == before and gang < end and gang + core.models.gpus[model] > first:
                 finished = core.now[0] + core.estimate[guided.head_node(core, model)]
                 self.late += [finished] if finished > self.promised else []
         if knobs.reserved[guided.END] == 0:
@@ -244,6 +246,6 @@ def test_gangs_and_single_gpus_keep_apart() -> None:
 def test_a_model_that_had_nothing_to_do_has_not_starved() -> None:
     """A switch is never worth it; b waits 50 s for its GPU, each time anew."""
     workload = stream([1, 1], [1.0, 300.0], [2.0, 1.0], 500.0)
-    log = simulate(workload, Cluster(1), Choice({MAX_WAIT: 50.0}, threshold=1e9).policy(), "online")
+    log = simulate(workload, Cluster(1), Choice({MAX_WAIT: 50.0, RESERVE: 1.0}, threshold=1e9).policy(), "online")
     waited = log.waiting_time[np.array(log.model_name.texts()) == "m1"]
     assert ((waited >= 50.0) & (waited <= 53.0)).all()
