@@ -130,7 +130,7 @@ class Task:
 def simulate_slowly(
     workload: Workload, cluster: Cluster, mode: Mode, placement: tuple[tuple[int, int], ...] = ()
 ) -> Log:
-    """Run the baseline policy; `placement` holds pairs of a model and the first GPU of its gang."""
+    """Run the baseline policy; after a placement (pairs of a model and the first GPU of its gang), nothing moves."""
     return _Engine(workload, cluster, mode, placed(workload, placement)).run()
 
 
@@ -161,6 +161,7 @@ class _Engine:
         self.queue: list[Task] = []  # ready, in the order in which they became so
         self.started: list[Task] = []  # in the order of the decisions
         self.memory = new_memory(cluster, placement)
+        self.deployed = len(placement) > 0
         self.kinds: list[str] = []
 
     def _make_tasks(self) -> list[list[Task]]:
@@ -209,12 +210,12 @@ class _Engine:
         return False
 
     def _place(self, model: Model) -> list[Gpu]:
-        """The first idle gang that holds the model, else the first idle gang, else nothing."""
+        """The first idle gang that holds the model, else the first idle gang if models move at all, else nothing."""
         gangs = [[self.gpus[g] for g in gang] for gang in allowed_gangs(self.cluster, model.gpus_required)]
         idle = [gang for gang in gangs if not any(gpu.busy for gpu in gang)]
         held = [instance.gang for instance in self.memory.held() if instance.model == model]
         warm = [gang for gang in idle if tuple(gpu.number for gpu in gang) in held]
-        return (warm + idle + [[]])[0]
+        return (warm + ([] if self.deployed else idle) + [[]])[0]
 
     def _start(self, task: Task, gang: list[Gpu], now: float) -> None:
         kind, task.switch = self.memory.start(Instance(task.model, tuple(gpu.number for gpu in gang)))

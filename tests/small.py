@@ -1,7 +1,13 @@
-"""Small problems for examples computed by hand."""
+"""Small problems for examples computed by hand, and a policy for placements drawn at random."""
+
+from typing import Any
 
 import numpy as np
 
+from gsched.core import WAIT, backlog, head_sequence, warm_gang
+from gsched.jit import kernel
+from gsched.policies import Placement, Policy
+from gsched.state import NONE, READY, Core
 from gsched.workload import Config, Model, Node, Workflow, Workload
 
 
@@ -14,3 +20,19 @@ def tiny(sizes: dict[str, int], flow: str, count: int = 1, duration: float = 1.0
     zeros = np.zeros(count, np.int64)
     ids = [f"r{i}" for i in range(count)]
     return Workload(config, ids, zeros.astype(np.int32), zeros, np.full(count * len(flow), duration))
+
+
+def staying(placement: Placement, name: str = "staying", **options: object) -> Policy:
+    """The oldest ready node for which a gang that holds its model is idle starts on the lowest such gang."""
+    return Policy(name, choose_warm, place=lambda setting: placement, compilable=True, options=options)
+
+
+@kernel
+def choose_warm(core: Core, _table: Any) -> tuple[int, int]:
+    best = WAIT
+    first = core.count[READY]
+    for model in range(len(core.models.gpus)):
+        if backlog(core, model) > 0 and warm_gang(core, model) != NONE and head_sequence(core, model) < first:
+            best = (model, warm_gang(core, model))
+            first = head_sequence(core, model)
+    return best

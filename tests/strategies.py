@@ -159,25 +159,37 @@ def _memory(workload: Workload) -> st.SearchStrategy[float]:
 
 
 @st.composite
-def placements(draw: st.DrawFn, workload: Workload, cluster: Cluster) -> tuple[tuple[int, int], ...]:
-    """Pairs of a model and the first GPU of its gang, in any order, as far as they fit the GPUs' memory."""
+def deployments(draw: st.DrawFn, case: Case) -> tuple[Case, tuple[tuple[int, int], ...]]:
+    """The case with memory for a placement, just so or more, and that placement, which holds all that requests need.
+
+    A placement is pairs of a model and the first GPU of its gang, in any order.
+    """
+    workload, cluster, mode = case
     server = cluster.server_size
-    sizes = [model.gpus_required for model in workload.models]
     pairs = [
-        (model, gpu)
-        for model, size in enumerate(sizes)
+        (m, gpu)
+        for m, size in enumerate(model.gpus_required for model in workload.models)
         for gpu in range(cluster.gpus - size + 1)
         if (gpu % server + size <= server if size <= server else gpu % server == 0)
     ]
-    taken, placed = [0.0] * cluster.gpus, []
-    for model, gpu in draw(st.lists(st.sampled_from(pairs), unique=True, max_size=12)):
-        share = workload.models[model].memory_gb / sizes[model]
-        gang = range(gpu, gpu + sizes[model])
-        if all(taken[g] + share <= cluster.gpu_memory_gb for g in gang):
-            placed.append((model, gpu))
-            for g in gang:
-                taken[g] += share
-    return tuple(placed)
+    needed = [
+        draw(st.sampled_from([pair for pair in pairs if pair[0] == m])) for m in sorted({*workload.model.tolist()})
+    ]
+    more = draw(st.lists(st.sampled_from(pairs), max_size=8))
+    placement = tuple(draw(st.permutations(list(dict.fromkeys(needed + more)))))
+    full = max(taken(placement, workload, cluster))
+    memory = draw(st.sampled_from([max(full, 1e-3), full + cluster.gpu_memory_gb]))
+    return Case(workload, replace(cluster, gpu_memory_gb=memory), mode), placement
+
+
+def taken(placement: tuple[tuple[int, int], ...], workload: Workload, cluster: Cluster) -> list[float]:
+    """The GB that a placement takes on each GPU."""
+    gigabytes = [0.0] * cluster.gpus
+    for m, first in placement:
+        model = workload.models[m]
+        for gpu in range(first, first + model.gpus_required):
+            gigabytes[gpu] += model.memory_gb / model.gpus_required
+    return gigabytes
 
 
 @st.composite

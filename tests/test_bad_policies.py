@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import allowed_gangs
-from small import tiny
-from strategies import RESIDENCIES, Case, cases, placements
+from small import staying, tiny
+from strategies import RESIDENCIES, Case, cases, deployments, taken
 
 from gsched import core as rules
 from gsched.checker import check
 from gsched.cluster import Cluster
 from gsched.errors import PolicyError
-from gsched.policies import Policy, find_policy
+from gsched.policies import Placement, Policy
 from gsched.simulator import ALARMS, simulate
 from gsched.state import Core
 
@@ -104,7 +104,7 @@ def test_mad_policy_ends_in_an_error_or_a_valid_schedule(case: Case, seed: int, 
     assert check(log, *case).violations == ()
 
 
-def decide_blindly(case: Case, seed: int) -> Policy:
+def decide_blindly(case: Case, seed: int, placement: Placement = ()) -> Policy:
     """A policy that draws a model and a gang with no look at the state, and waits now and then."""
     draw = random.Random(seed)
     pairs = [
@@ -116,7 +116,7 @@ def decide_blindly(case: Case, seed: int) -> Policy:
     def choose(core: Core, table: object) -> tuple[int, int]:
         return rules.WAIT if draw.random() < 0.5 else draw.choice(pairs)
 
-    return Policy("blind", choose, place=lambda setting: ())
+    return Policy("blind", choose, place=lambda setting: placement)
 
 
 @given(cases(max_requests=3, residencies=RESIDENCIES), st.integers(0, 2**32))
@@ -128,21 +128,32 @@ def test_blind_policy_ends_in_an_error_or_a_valid_schedule(case: Case, seed: int
     assert check(log, *case).violations == ()
 
 
-@given(cases(max_requests=3), st.data(), st.lists(st.tuples(st.integers(-2, 5), st.integers(-2, 13)), max_size=3))
-def test_placement_is_refused_or_fits(case: Case, data: st.DataObject, more: list[tuple[int, int]]) -> None:
-    """Placements with pairs that are drawn blindly."""
-    placement = (*data.draw(placements(case.workload, case.cluster)), *more)
-    baseline = find_policy("baseline")
-    policy = Policy("placing", baseline.choose, place=lambda setting: placement)
+@given(cases(max_requests=3).flatmap(deployments), st.integers(0, 2**32))
+def test_blind_policy_moves_nothing_of_a_deployment(deployment: tuple[Case, Placement], seed: int) -> None:
+    case, placement = deployment
     try:
-        log = simulate(case.workload, case.cluster, policy, case.mode)
+        log = simulate(case.workload, case.cluster, decide_blindly(case, seed, placement), case.mode)
     except PolicyError:
         return
-    assert {violation.rule for violation in check(log, *case).violations} <= {"placement"}
-    taken = [0.0] * case.cluster.gpus
-    for model, first in placement:
-        about = case.workload.models[model]
-        for gpu in range(first, first + about.gpus_required):
-            taken[gpu] += about.memory_gb / about.gpus_required
-    assert max(taken) <= case.cluster.gpu_memory_gb * (1 + 1e-8)
+    assert check(log, *case).violations == ()
+    assert set(zip(log.model_name.codes.tolist(), log.gpu_id.tolist(), strict=True)) <= set(placement)
+
+
+@given(
+    cases(max_requests=3).flatmap(deployments),
+    st.lists(st.tuples(st.integers(-2, 5), st.integers(-2, 13)), max_size=3),
+    st.integers(0, 20),
+)
+def test_placement_is_refused_or_fits(
+    deployment: tuple[Case, Placement], more: list[tuple[int, int]], without: int
+) -> None:
+    """Placements with pairs that are drawn blindly, or without one that may be needed."""
+    case, placement = deployment
+    placement = (*placement[:without], *placement[without + 1 :], *more)
+    try:
+        log = simulate(case.workload, case.cluster, staying(placement), case.mode)
+    except PolicyError:
+        return
+    assert check(log, *case).violations == ()
+    assert max(taken(placement, case.workload, case.cluster)) <= case.cluster.gpu_memory_gb * (1 + 1e-8)
     assert len(set(placement)) == len(placement)

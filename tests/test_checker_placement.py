@@ -4,16 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from strategies import RESIDENCIES, Case, cases, placements
 from test_checker import changed, rules, with_gangs
 
 from gsched.checker import check
 from gsched.cluster import Cluster
 from gsched.log import Labels, Log
-from gsched.policies import find_policy
-from gsched.simulator import simulate
 from gsched.workload import Config, Model, Node, Workflow, Workload
 
 # Two servers of two GPUs of 60 GB; `p` takes two GPUs, 20 GB on each
@@ -298,28 +293,3 @@ def test_what_was_placed_makes_room_in_its_order_and_before_what_has_run(order: 
     log = replace(log, switch_time=switch, start_time=log.start_time + switch, end_time=log.end_time + switch)
     log = replace(log, summary={"mode": "offline", "total_model_switches": 1, "total_model_loads": 0})
     assert rules(check(log, workload, CLUSTER)) == {"placement"}
-
-
-# Placements of the engine
-
-
-@st.composite
-def deployed(draw: st.DrawFn) -> tuple[Case, Log]:
-    """A case, and its log under a policy that places models and starts nodes anywhere."""
-    case = draw(cases(residencies=RESIDENCIES))
-    placement = draw(placements(case.workload, case.cluster))
-    policy = replace(find_policy("baseline"), place=lambda _: placement)
-    return case, simulate(case.workload, case.cluster, policy, case.mode)
-
-
-@given(deployed())
-def test_rows_elsewhere_are_all_that_is_wrong(problem: tuple[Case, Log]):
-    """Such starts load and replace models as on shared GPUs: costs and totals are right."""
-    case, log = problem
-    report = check(log, *case)
-    assert report.unchecked == ()
-    placed = {(one["model"], one["gpu_ids"][0]) for one in log.extra.get("placement", ())}
-    models = log.model_name.texts()
-    elsewhere = sum((model, gpu) not in placed for model, gpu in zip(models, log.gpu_id.tolist(), strict=True))
-    found = {violation.rule: violation.count for violation in report.violations}
-    assert found == ({"placement": elsewhere} if placed and elsewhere else {})

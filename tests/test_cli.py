@@ -10,12 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from small import staying
 
 from gsched.cli import app, main
 from gsched.cluster import Cluster
 from gsched.log import Log
-from gsched.policies import Policy
-from gsched.policies.baseline import choose
 from gsched.simulator import simulate
 from gsched.workload import Workload
 
@@ -269,12 +268,13 @@ def test_explain_says_why_before_the_metrics(
     def explained(known: Workload, cluster: Cluster, given: str, placement: list[tuple[int, int]]) -> list[str]:
         return [f"{known.request_count} known {given}, on {cluster.gpus}: {placement}\x1b"]
 
-    placed = Policy("placed", choose, place=lambda _: ((0, 3), (5, 4)))
+    placement = tuple((model, 4 if model == 5 else 3) for model in range(7))
+    placed = staying(placement, "placed")
     monkeypatch.setattr("gsched.policies.find_policy", lambda *_: placed)
     monkeypatch.setattr("gsched.placement.explain_lines", explained)
     words = ("simulate", *GIVEN, "--gpus", "8", "--mode", mode, "--no-check", "--explain")
     assert run(*words) == 0
-    explanation = f"{300 if mode == 'offline' else 0} known {mode}, on 8: [(0, 3), (5, 4)]\\x1b\n\n"
+    explanation = f"{300 if mode == 'offline' else 0} known {mode}, on 8: {list(placement)}\\x1b\n\n"
     assert capsys.readouterr().out.startswith(f"{explanation}=====")
     assert run(*words, "--quiet") == 0
     assert capsys.readouterr().out == explanation

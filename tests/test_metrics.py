@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Case, cases, placements
+from small import staying
+from strategies import Case, cases, deployments
 
 from gsched import metrics
 from gsched.bounds import lower_bounds
 from gsched.cluster import Cluster
 from gsched.log import Log
-from gsched.policies import Policy, find_policy
-from gsched.policies.baseline import choose
+from gsched.policies import find_policy
 from gsched.simulator import simulate
 from gsched.workload import Config, Model, Node, Workflow, Workload
 
@@ -186,14 +186,11 @@ def check_deployment_time(placed: tuple[tuple[int, int], ...], case: Case, log: 
     assert log.summary["mean_latency_lower_bound"] == bounds.mean_latency.value
 
 
-@given(st.data(), cases(residencies=("shared",)))
-def test_placements_are_told_by_instance_gpu_and_server(data: st.DataObject, case: Case) -> None:
+@given(cases().flatmap(deployments))
+def test_placements_are_told_by_instance_gpu_and_server(deployment: tuple[Case, tuple[tuple[int, int], ...]]) -> None:
+    case, placed = deployment
     workload, cluster = case.workload, case.cluster
-    placed = data.draw(placements(workload, cluster))
-    log = simulate(workload, cluster, Policy("placed", choose, place=lambda _: placed), case.mode)
-    if not placed:
-        assert log.extra == {}
-        return
+    log = simulate(workload, cluster, staying(placed), case.mode)
     size = cluster.gpus_per_server or cluster.gpus
     instances = [(workload.models[m], set(range(gpu, gpu + workload.models[m].gpus_required))) for m, gpu in placed]
     told = [(part["model"], part["gpu_ids"]) for part in log.extra["placement"]]

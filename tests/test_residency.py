@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import ExclusiveMemory, Instance, allowed_gangs, new_memory, placed
-from strategies import RESIDENCIES, Case, cases, placements
+from small import staying
+from strategies import RESIDENCIES, Case, cases, deployments
 
 from gsched import core as rules
 from gsched.checker import check
-from gsched.cluster import Cluster
+from gsched.cluster import Cluster, Residency
 from gsched.errors import InputError, PolicyError
 from gsched.log import Log
-from gsched.policies import Placement, Policy, find_policy
+from gsched.policies import Placement, Policy
 from gsched.simulator import execute, simulate
 from gsched.state import FINISHED, NONE, STARTED, Core
 from gsched.workload import Config, Model, Node, Workflow, Workload
@@ -41,12 +42,15 @@ class Recount:
             (model, gang[0])
             for model, gangs in enumerate(self.gangs)
             for gang in gangs
-            if rules.backlog(core, model) and idle.issuperset(gang)
+            if rules.backlog(core, model) and idle.issuperset(gang) and self.may_hold(core, model, gang[0])
         ]
         anything_runs = core.count[STARTED] > core.count[FINISHED]
         if not choices or (anything_runs and self.random.random() < 0.3):
             return rules.WAIT
         return self.random.choice(choices)
+
+    def may_hold(self, core: Core, model: int, gang: int) -> bool:
+        return not self.placement or rules.holds(core, model, gang)
 
     def compare(self, core: Core) -> set[int]:
         """Compare everything; return the idle GPUs."""
@@ -108,7 +112,7 @@ class Recount:
 
 @given(cases(residencies=RESIDENCIES), st.data(), st.integers(0, 2**32))
 def test_state_equals_a_recount_after_any_decisions(case: Case, data: st.DataObject, seed: int) -> None:
-    placement = data.draw(st.just(()) | placements(case.workload, case.cluster))
+    case, placement = data.draw(st.just((case, ())) | deployments(case))
     policy = Recount(case, placement, seed).policy()
     rows = execute(case.workload, case.cluster, policy, case.mode, compile=False)
     assert sorted(rows.node.tolist()) == list(range(case.workload.node_count))
@@ -189,18 +193,15 @@ def test_memory_fits_up_to_rounding() -> None:
     assert log.summary["total_model_switches"] == 2
 
 
-def test_placed_models_are_warm_and_the_first_leave_first() -> None:
-    workload = sequence({"a": (10, 1), "b": (10, 1), "c": (10, 1)}, "cab")
-    log = told(workload, replace(shared(1, 20), residency="exclusive"), [0] * 3, ((1, 0), (0, 0)))
-    # c evicts b, which was placed first; a is still there; b evicts c, the least recently used
-    assert log.switch_time.tolist() == [22, 0, 22]
-    assert log.extra["placement"] == [{"model": "b", "gpu_ids": [0]}, {"model": "a", "gpu_ids": [0]}]
-
-
-def test_placed_model_that_is_used_stays() -> None:
-    workload = sequence({"a": (10, 1), "b": (10, 1), "c": (10, 1)}, "acab")
-    log = told(workload, shared(1, 20), [0] * 4, ((0, 0), (1, 0)))
-    assert log.switch_time.tolist() == [0, 22, 0, 22]
+@pytest.mark.parametrize("residency", RESIDENCIES)
+def test_placed_models_are_warm_and_stay(residency: Residency) -> None:
+    workload, cluster = sequence({"a": (10, 1), "b": (20, 2)}, "abab"), replace(shared(2, 30), residency=residency)
+    log = told(workload, cluster, [1, 0, 0, 0], ((1, 0), (0, 1), (0, 0)))
+    assert log.switch_time.tolist() == [0] * 4
+    assert log.extra["placement"][0] == {"model": "b", "gpu_ids": [0, 1]}
+    refused = "models of a deployment stay where they are, and that gang does not hold it"
+    with pytest.raises(PolicyError, match=refused):  # though there is room for it
+        told(workload, cluster, [0, 0], ((1, 0), (0, 1)))
 
 
 @pytest.mark.parametrize(
@@ -214,12 +215,13 @@ def test_placed_model_that_is_used_stays() -> None:
         (((3, 0),), r"its placement holds \(3, 0\), no pair \(model, first GPU\)"),
         (((-1, 0),), r"its placement holds \(-1, 0\), no pair"),
         ((0,), "its placement holds 0, no pair"),
+        (((0, 0), (2, 2)), "places no instance of model b, which requests need"),
         ((("a", 0),), r"its placement holds \('a', 0\), no pair"),
         (((0, 0, 0),), "its placement holds .*, no pair"),
     ],
 )
 def test_placement_against_the_rules_is_refused(placement: object, complaint: str) -> None:
-    policy = replace(find_policy("baseline"), name="bad", place=lambda setting: placement)
+    policy = staying(placement, "bad")  # type: ignore[arg-type]
     workload = sequence({"a": (20, 2), "b": (10, 1), "c": (10.001, 1)}, "ab")
     with pytest.raises(PolicyError, match=f"policy bad: {complaint}"):
         simulate(workload, Cluster(4, gpu_memory_gb=20.0), policy)
@@ -236,6 +238,3 @@ def test_model_that_no_gpu_has_the_memory_for_is_refused() -> None:
     assert str(raised.value.problems[0]) == message
     assert len(raised.value.problems) == 2  # of b too, but not of c, which nobody uses
     assert simulate(workload, replace(shared(2, 40), residency="exclusive")).summary["completed_requests"] == 1
-    places_d = replace(find_policy("baseline"), place=lambda setting: ((3, 0),))
-    with pytest.raises(InputError, match="model a: needs 45 GB per GPU"):
-        simulate(workload, Cluster(2, gpu_memory_gb=40.0), places_d)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from reference import simulate_slowly
-from small import tiny
-from strategies import RESIDENCIES, SECOND, Case, cases, configs, placements
+from small import staying, tiny
+from strategies import RESIDENCIES, SECOND, Case, cases, configs, deployments
 
 from gsched import simulator
 from gsched.bounds import lower_bounds
@@ -16,12 +16,14 @@ from gsched.checker import check
 from gsched.cluster import Cluster, Residency
 from gsched.errors import InputError
 from gsched.log import Log
-from gsched.policies import BUILT_IN, Policy, find_policy
+from gsched.policies import BUILT_IN, find_policy
 from gsched.simulator import simulate
 from gsched.workload import Config, Mode, Model, Node, Workflow, Workload
 
 TIMES = ("start_time", "end_time", "execution_time", "estimated_time", "switch_time", "ready_time", "waiting_time")
 TEXTS = ("request_id", "workflow_id", "node_id", "model_name")
+
+Deployment = tuple[Case, tuple[tuple[int, int], ...]]
 
 
 def assert_same_rows(log: Log, other: Log) -> None:
@@ -43,11 +45,6 @@ def run(case: Case, policy: object = "baseline", **options: object) -> Log:
         raise
 
 
-def placing(placement: tuple[tuple[int, int], ...]) -> Policy:
-    """The baseline policy after a placement."""
-    return replace(find_policy("baseline"), place=lambda setting: placement)
-
-
 def assert_equals_reference(log: Log, slow: Log) -> None:
     assert_same_rows(log, slow)
     for total in ("makespan", "total_model_switches", "total_model_loads"):
@@ -60,10 +57,10 @@ def test_engine_equals_reference(case: Case) -> None:
     assert_equals_reference(run(case), simulate_slowly(*case))
 
 
-@given(cases(residencies=RESIDENCIES), st.data())
-def test_engine_equals_reference_after_a_placement(case: Case, data: st.DataObject) -> None:
-    placement = data.draw(placements(case.workload, case.cluster))
-    assert_equals_reference(run(case, placing(placement)), simulate_slowly(*case, placement))
+@given(cases(residencies=RESIDENCIES).flatmap(deployments))
+def test_engine_equals_reference_after_a_placement(deployment: Deployment) -> None:
+    case, placement = deployment
+    assert_equals_reference(simulate(*case[:2], staying(placement), case.mode), simulate_slowly(*case, placement))
 
 
 @pytest.mark.parametrize("residency", RESIDENCIES)
@@ -95,9 +92,9 @@ def test_gangs_across_words_of_the_masks(
         np.array([duration for _, duration in nodes], np.float64),
     )
     case = Case(workload, Cluster(gpus, per_server, gpu_memory_gb=20.0, residency=residency), "online")
-    placement = data.draw(st.just(()) | placements(workload, case.cluster))
+    case, placement = data.draw(st.just((case, ())) | deployments(case))
     compile = data.draw(st.booleans())
-    log = run(case, placing(placement), compile=compile)
+    log = run(case, staying(placement) if placement else "baseline", compile=compile)
     assert_equals_reference(log, simulate_slowly(*case, placement))
 
 
@@ -115,10 +112,11 @@ def test_compiled_engine_equals_interpreted(policy: str, case: Case, data: st.Da
     assert_compiled_equals_interpreted(case._replace(mode=mode), policy)
 
 
-@given(cases(residencies=RESIDENCIES), st.data())
+@given(cases(residencies=RESIDENCIES).flatmap(deployments))
 @settings(max_examples=25)
-def test_compiled_engine_equals_interpreted_after_a_placement(case: Case, data: st.DataObject) -> None:
-    assert_compiled_equals_interpreted(case, placing(data.draw(placements(case.workload, case.cluster))))
+def test_compiled_engine_equals_interpreted_after_a_placement(deployment: Deployment) -> None:
+    case, placement = deployment
+    assert_compiled_equals_interpreted(case, staying(placement))
 
 
 EVERY_RUN = [
@@ -146,11 +144,12 @@ def every_node(workload: Workload) -> list[tuple[int, str]]:
     return sorted((request, node.id) for request, flow in enumerate(flows) for node in flow.nodes)
 
 
-@given(cases(residencies=RESIDENCIES), st.data())
-def test_checker_passes_after_a_placement(case: Case, data: st.DataObject) -> None:
-    """Baseline runs models elsewhere too, which no static deployment does; every other rule must hold."""
-    log = run(case, placing(data.draw(placements(case.workload, case.cluster))))
-    assert {violation.rule for violation in check(log, *case).violations} <= {"placement"}
+@given(cases(residencies=RESIDENCIES).flatmap(deployments))
+def test_checker_passes_after_a_placement(deployment: Deployment) -> None:
+    case, placement = deployment
+    report = check(simulate(*case[:2], staying(placement), case.mode), *case)
+    assert report.violations == ()
+    assert report.unchecked == ()
 
 
 EVERY_ONLINE_RUN = [(policy, residency) for policy, residency, mode in EVERY_RUN if mode == "online"]

@@ -13,6 +13,7 @@ from gsched.state import (
     FINISHED,
     FRESH,
     NONE,
+    PLACED,
     READY,
     SHARED,
     STARTED,
@@ -27,12 +28,13 @@ WAIT = (NONE, NONE)  # a policy's decision to start nothing now
 FULL = (1 << WORD) - 1
 
 # What `start` returns instead of a row when it refuses a decision
-NO_SUCH_MODEL, NOTHING_READY, NO_SUCH_GANG, GANG_BUSY = -1, -2, -3, -4
+NO_SUCH_MODEL, NOTHING_READY, NO_SUCH_GANG, GANG_BUSY, NOT_PLACED = -1, -2, -3, -4, -5
 REFUSALS = {
     NO_SUCH_MODEL: "there is no such model",
     NOTHING_READY: "no node of that model is ready",
     NO_SUCH_GANG: "no gang of that model may begin at that GPU",
     GANG_BUSY: "a GPU of that gang is busy",
+    NOT_PLACED: "models of a deployment stay where they are, and that gang does not hold it",
 }
 
 
@@ -325,4 +327,6 @@ def _refusal(core: Core, model: int, gang: int) -> int:
         return NO_SUCH_GANG
     if not all_idle(gpus, gang, core.models.gpus[model]):
         return GANG_BUSY
+    if gpus.count[PLACED] != 0 and not is_resident(core, model, gang):
+        return NOT_PLACED
     return 0

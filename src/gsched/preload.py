@@ -6,7 +6,7 @@ from typing import Any
 from gsched.cluster import Cluster
 from gsched.errors import PolicyError
 from gsched.residency import settle, use
-from gsched.state import WORD, WORDS, Core, gang_starts, memory_limit
+from gsched.state import PLACED, WORD, WORDS, Core, gang_starts, memory_limit
 from gsched.workload import Model, Workload
 
 Placement = tuple[tuple[int, int], ...]
@@ -16,7 +16,8 @@ def checked_placement(placement: Any, workload: Workload, cluster: Cluster, poli
     """Return what a policy places, pairs of a model and the first GPU of its gang, as plain integers.
 
     Raises:
-        PolicyError: it breaks a rule: no such model or gang, a model twice on one gang, or more than a GPU holds.
+        PolicyError: it breaks a rule: no such model or gang, a model twice on one gang, more than a GPU holds, or
+            something is placed but not all that requests need.
     """
     sizes = {model.gpus_required for model in workload.models}
     starts = {size: frozenset(gang_starts(cluster, size)) for size in sizes}
@@ -33,6 +34,10 @@ def checked_placement(placement: Any, workload: Workload, cluster: Cluster, poli
             raise PolicyError(f"policy {policy}: places model {model.id} twice at GPU {gang}")
         seen[pair] = None
         _fill(taken, model, gang, cluster, policy)
+    placed = {workload.models[model].id for model, _ in seen}
+    missing = [model.id for model in workload.used_models if placed and model.id not in placed]
+    if missing:
+        raise PolicyError(f"policy {policy}: places no instance of model {missing[0]}, which requests need")
     return tuple(seen)
 
 
@@ -55,9 +60,10 @@ def _fill(taken: list[float], model: Model, gang: int, cluster: Cluster, policy:
 
 
 def install(core: Core, placement: Placement) -> None:
-    """Let gangs hold what is placed; the first was used longest ago, and all before anything that starts."""
+    """Let gangs hold what is placed, if anything is, and nothing else from now on."""
     words = core.gpus.count[WORDS]
-    for position, (model, gang) in enumerate(placement):
+    core.gpus.count[PLACED] = int(len(placement) > 0)
+    for model, gang in placement:
         settle(core, model, gang)
-        use(core, model, gang, position - len(placement))
+        use(core, model, gang, 0)
         core.gpus.warm[model * words + gang // WORD] |= 1 << (gang % WORD)

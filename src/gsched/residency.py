@@ -134,7 +134,7 @@ def settle(core: Core, model: int, gang: int) -> None:
 
 @kernel
 def use(core: Core, model: int, gang: int, when: int) -> None:
-    """Note that what a gang holds is used in row `when` (below 0: it was preloaded), the latest on its GPUs."""
+    """Note that what a gang holds is used in row `when`, the latest on its GPUs."""
     gpus = core.gpus
     core.shared.used[model * len(core.shared.count) + gang] = when
     gpus.holder[gang] = model

@@ -205,12 +205,9 @@ def _new_setting(
 
 
 def _placement(workload: Workload, setting: Setting, policy: Policy) -> Placement:
-    """Return what a policy loads before time 0; it then shares GPUs, whose memory every model must fit."""
+    """Return what a policy loads before time 0."""
     placed = policy.place(setting) if policy.place else None
-    placement = checked_placement(placed or (), workload, setting.cluster, policy.name)
-    if placement:
-        require_fit(workload.used_models, replace(setting.cluster, residency="shared"))
-    return placement
+    return checked_placement(placed or (), workload, setting.cluster, policy.name)
 
 
 def require_fit(models: Iterable[Model], cluster: Cluster) -> None:

@@ -25,7 +25,7 @@ WARM, LOAD, SWITCH = 0, 1, 2
 # Positions in Core.count
 READY, STARTED, FINISHED, FRESH = 0, 1, 2, 3
 # Positions in Gpus.count
-IDLE, VERSION, WORDS, SHARED = 0, 1, 2, 3
+IDLE, VERSION, WORDS, SHARED, PLACED = 0, 1, 2, 3, 4
 
 # Shares of memory fit a GPU up to this share of its memory more: sums are rounded
 MEMORY_TOLERANCE = 1e-9
@@ -79,7 +79,7 @@ class Gpus(NamedTuple):
     run_start: Any  # (shapes) answer of `idle_gang` at `run_version`
     run_version: Any  # (shapes)
     scratch: Any  # (words)
-    count: Any  # IDLE GPUs, VERSION of `idle`, WORDS in a mask, 1 where models are SHARED
+    count: Any  # IDLE GPUs, VERSION of `idle`, WORDS in a mask, 1 where models are SHARED, 1 where they were PLACED
     cost: Any  # PCIe bandwidth in GB/s, overhead of a switch in seconds
 
 
@@ -93,7 +93,7 @@ class Shared(NamedTuple):
     share: Any  # (models) GB on each GPU of a gang
     limit: Any  # (1) GB that fit a GPU, tolerance included
     resident: Any  # (models x words) gangs that hold the model, by first GPU
-    used: Any  # (models x GPUs) row in which the model last started on the gang; below 0 since it was preloaded
+    used: Any  # (models x GPUs) row in which the model last started on the gang
     first: Any  # (GPUs) first slot
     count: Any  # (GPUs) slots in use
     model: Any  # (slots)
@@ -238,7 +238,7 @@ def _new_resources(workload: Workload, cluster: Cluster, shared: bool) -> tuple[
         np.full(len(shapes), NONE, np.int64),
         np.full(len(shapes), NONE, np.int64),
         np.zeros(words, np.int64),
-        np.array([cluster.gpus, 0, words, int(shared)], np.int64),
+        np.array([cluster.gpus, 0, words, int(shared), 0], np.int64),
         np.array([cluster.pcie_bandwidth, cluster.switch_overhead]),
     )
     return models, gpus, _new_shared(models, cluster, words) if shared else Shared(*_NO_SHARED)

@@ -30,6 +30,7 @@ BUILT_IN = (
     "hybrid",
     "static",
     "online",
+    "search",
 )
 """Names of the built-in policies, in the order in which tables show them."""
 
@@ -80,7 +81,8 @@ class Policy:
         choose: what to start where, or `WAIT`.
         order: key of a ready node within its model's queue; None for first-in first-out.
         prepare: computes the table that both see, before the run.
-        place: computes what is loaded before time 0 and stays; None where nothing is.
+        place: computes what is loaded before time 0; None where nothing is. If anything is, it stays: nothing else is
+            ever loaded, and a node may start only on a gang that holds its model, such as `warm_gang`.
         review: given what has arrived until now and the table, returns the table to go on with; called online each
             time the number of arrived requests has doubled.
         compilable: whether both functions are kernels (see `gsched.jit`).
