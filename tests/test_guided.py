@@ -14,7 +14,7 @@ from gsched.cluster import Cluster
 from gsched.core import is_idle
 from gsched.log import Log
 from gsched.policies import Policy, Setting, guided
-from gsched.policies.guided import BALANCE, DRAIN, MAX_WAIT, MODEL, RESERVE, RESIDENCY, VALUES, WAITING, Knobs
+from gsched.policies.guided import BALANCE, DRAIN, MAX_WAIT, MODEL, RESIDENCY, VALUES, WAITING, Knobs
 from gsched.simulator import execute, simulate
 from gsched.state import Core
 from gsched.workload import Config, Model, Node, Workflow, Workload
@@ -30,12 +30,14 @@ class Choice:
     value: dict[int, float] = field(default_factory=dict)
     threshold: float = 1.0
     weight: float = 1.0
+    reserve: float = 0.0
     limit: int = 1000
     stride: int = 0
 
     def knobs(self, setting: Setting) -> Knobs:
         knobs = guided.neutral_knobs(setting)
-        knobs.threshold[:], knobs.weight[:], knobs.limit[:] = self.threshold, self.weight, self.limit
+        knobs.threshold[:], knobs.weight[:] = self.threshold, self.weight
+        knobs.reserve[:], knobs.limit[:] = self.reserve, self.limit
         if self.stride:
             knobs.stride[:] = self.stride
         for position, value in self.value.items():
@@ -50,7 +52,9 @@ class Choice:
 def choices(draw: st.DrawFn) -> Choice:
     value = {position: draw(_amounts) for position in range(VALUES)}
     value[MAX_WAIT] = draw(_max_waits | st.just(np.inf))
-    return Choice(value, draw(_amounts), draw(_amounts), draw(st.integers(0, 3)), draw(st.integers(0, 3)))
+    return Choice(
+        value, draw(_amounts), draw(_amounts), draw(_amounts), draw(st.integers(0, 3)), draw(st.integers(0, 3))
+    )
 
 
 @given(cases(residencies=RESIDENCIES), choices())
@@ -169,7 +173,7 @@ def test_reserved_gangs_get_their_gpus_when_promised(case: Case, choice: Choice)
 
 @pytest.mark.parametrize("name", ["endless single GPUs", "several wide sizes", "more models than GPUs"])
 def test_reservations_are_kept_in_adversarial_streams(name: str) -> None:
-    watched = Watched(Choice({MAX_WAIT: 30.0, RESERVE: 2.0, DRAIN: 1.0, BALANCE: 1.0, WAITING: 0.5}))
+    watched = Watched(Choice({MAX_WAIT: 30.0, DRAIN: 1.0, BALANCE: 1.0, WAITING: 0.5}, reserve=2.0))
     watched.run(STREAMS[name], Cluster(8))
     assert watched.kept
     assert all(got == promised for promised, got in watched.kept)

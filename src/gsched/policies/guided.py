@@ -38,8 +38,8 @@ from gsched.residency import all_idle
 from gsched.state import FINISHED, IDLE, NONE, READY, SHARED, STARTED, Core, gang_starts
 
 # Positions in Knobs.value
-ARRIVAL, WORK, WAITING, MAX_WAIT, RESIDENCY, RESERVE, DRAIN, BALANCE, RELOAD, CALM = range(10)
-VALUES = 10
+ARRIVAL, WORK, WAITING, MAX_WAIT, RESIDENCY, DRAIN, BALANCE, RELOAD, CALM = range(9)
+VALUES = 9
 # Positions in Knobs.reserved
 FIRST, END, MODEL = 0, 1, 2
 
@@ -54,15 +54,15 @@ class Knobs(NamedTuple):
     The values: ARRIVAL and WORK, weights of a request's arrival and of its GPU seconds in the key of its nodes. The
     weights of what is set against the loading time, all in seconds: how long the next node has been WAITING; the
     BALANCE, which is how long the ready work of the models that give way will keep each of their gangs; how long busy
-    GPUs DRAIN; how long loading those models again, their RELOAD, takes. RESERVE, how many times as much a switch must
-    be worth for a reservation. CALM, up to how many loading times of ready work per GPU a switch is the cheaper the
-    less there is. MAX_WAIT, seconds after which a model starves; RESIDENCY, seconds for which exclusive GPUs keep a
-    model at the least.
+    GPUs DRAIN; how long loading those models again, their RELOAD, takes. CALM, up to how many loading times of ready
+    work per GPU a switch is the cheaper the less there is. MAX_WAIT, seconds after which a model starves; RESIDENCY,
+    seconds for which exclusive GPUs keep a model at the least.
     """
 
     rank: Any  # (nodes) key of each node; empty where it follows from ARRIVAL and WORK
     threshold: Any  # (models) weight of the seconds that loading takes
     weight: Any  # (models) preference among those that are worth a switch
+    reserve: Any  # (models) how many times as much a switch must be worth for a reservation
     limit: Any  # (models) most gangs that may hold it
     stride: Any  # (models) it is loaded onto gangs that begin at multiples of so many GPUs
     value: Any
@@ -85,6 +85,7 @@ def neutral_knobs(setting: Setting) -> Knobs:
         rank=np.zeros(0),
         threshold=np.ones(len(sizes)),
         weight=np.ones(len(sizes)),
+        reserve=np.zeros(len(sizes)),
         limit=np.full(len(sizes), cluster.gpus, np.int64),
         stride=np.array([_stride(cluster, size) for size in sizes], np.int64),
         value=np.zeros(VALUES),
@@ -318,7 +319,7 @@ def _dearness(core: Core, knobs: Knobs, model: int, pressure: float, busy: bool)
     """Return how much a second of loading a model counts."""
     dear: float = knobs.threshold[model]
     if busy:
-        dear *= knobs.value[RESERVE]
+        dear *= knobs.reserve[model]
     calm = knobs.value[CALM] * switch_seconds(core, model, model)
     if pressure < calm:
         dear *= pressure / calm
