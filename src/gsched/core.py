@@ -283,7 +283,6 @@ def start(core: Core, model: int, gang: int) -> int:
         return refusal
     node = _dequeue(core, model)
     core.running[gang] = node
-    core.requests.gang[core.requests.of[node]] = gang
     rows = core.rows
     row: int = core.count[STARTED]
     core.count[STARTED] += 1

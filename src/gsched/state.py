@@ -49,7 +49,7 @@ class Requests(NamedTuple):
     arrival: Any  # (requests) seconds
     due: Any  # (requests) when it should be done, in seconds; empty where no request has a deadline
     tier: Any  # (requests) 1 is the most important; empty where all are of tier 1
-    gang: Any  # (requests) where the latest of its nodes started, NONE before the first
+    note: Any  # (requests) a whole number that a policy noted of each, NONE before; no table knows how many will come
 
 
 class Models(NamedTuple):

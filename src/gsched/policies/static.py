@@ -104,8 +104,7 @@ def _instance(core: Core, table: Table, model: int) -> int:
     server_size = table.server_size[0]
     servers = len(table.routed)
     node = head_node(core, model)
-    latest = core.requests.gang[core.requests.of[node]]
-    home = latest // server_size if latest != NONE else NONE
+    home = core.requests.note[core.requests.of[node]]
     flow = table.flow[core.graph.template[node]]
     best = NONE
     best_fit = 0
@@ -143,10 +142,13 @@ def _is_free(core: Core, table: Table, model: int, gang: int, node: int) -> bool
 
 @kernel
 def _note_start(core: Core, table: Table, model: int, gang: int) -> None:
-    """Note the server in which a request begins."""
+    """Note the server in which a request is now, and the work of those that begin there."""
     node = head_node(core, model)
-    if core.requests.gang[core.requests.of[node]] == NONE:
-        table.routed[gang // table.server_size[0]] += core.estimate[node]
+    request = core.requests.of[node]
+    server = gang // table.server_size[0]
+    if core.requests.note[request] == NONE:
+        table.routed[server] += core.estimate[node]
+    core.requests.note[request] = server
 
 
 @kernel
