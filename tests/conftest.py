@@ -4,6 +4,11 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+from gsched.policies import search
+
+# Tests of all policies would otherwise spend their time on the default search.
+search.MOST_TRIALS = search.FEWEST_TRIALS = search.REVIEW_TRIALS = 6
+
 # The same examples in every CI run: a change is judged by what it changes. Elsewhere each run tries new ones.
 settings.register_profile(
     "default", deadline=None, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow]

@@ -138,7 +138,7 @@ class _Search:
 
     def prepare(self, setting: Setting) -> Plan:
         """Return the best setting for the requests, if they are known, or else that of the policy `online`."""
-        space = Space(setting, ranked=setting.mode == "offline")
+        space = Space(setting, ranked=setting.known.request_count > 0)
         if not setting.known.request_count:
             return _plan(space, space.candidate(online.build().prepare(setting)))
         usual = max(FEWEST_TRIALS, min(MOST_TRIALS, NODES // setting.known.node_count))

@@ -1,0 +1,275 @@
+"""Policy search: never worse than baseline, what it finds is what runs, and it stops when it should."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small import tiny
+from strategies import RESIDENCIES, Case, cases
+
+from gsched import simulator
+from gsched.cluster import Cluster
+from gsched.errors import InputError
+from gsched.policies import Policy, Setting, find_policy, search, tuning
+from gsched.policies.search import Objective, Plan, figures
+from gsched.simulator import execute
+from gsched.state import Rows
+from gsched.workload import Workload
+
+OBJECTIVES = ("makespan", "mean", "p99", "makespan=1,mean=0.5,p99=2")
+
+
+def watched(policy: Policy, watch: Callable[[Setting, Workload, Rows], None]) -> Policy:
+    """Return the policy, with each of its trials shown."""
+
+    def shown(setting: Setting) -> Setting:
+        def trial(policy: Policy, workload: Workload, times: int = 1) -> Rows:
+            rows = setting.trial(policy, workload, times)
+            watch(setting, workload, rows)
+            return rows
+
+        return replace(setting, trial=trial)
+
+    assert policy.review
+    review = policy.review
+    return replace(
+        policy,
+        prepare=lambda setting: policy.prepare(shown(setting)),
+        review=lambda setting, table: review(shown(setting), table),
+    )
+
+
+def mixed() -> Workload:
+    """A workload on which orders and switches matter."""
+    workload = tiny({"a": 1, "b": 2, "c": 1}, "abca", count=8)
+    return replace(workload, duration=np.random.default_rng(1).integers(1, 30, 32).astype(np.float64))
+
+
+def same(rows: Rows, other: Rows) -> bool:
+    return all((mine == theirs).all() for mine, theirs in zip(rows, other, strict=True))
+
+
+@given(cases(residencies=RESIDENCIES), st.sampled_from(OBJECTIVES), st.integers(1, 12), st.integers(0, 3))
+@settings(max_examples=60)
+def test_never_worse_than_baseline(case: Case, text: str, trials: int, seed: int) -> None:
+    workload, cluster = case.workload, case.cluster
+    base = figures(execute(workload, cluster, find_policy("baseline"), "offline"), workload, "offline")
+    policy = find_policy("search", {"objective": text, "trials": trials, "seed": seed})
+    found = figures(execute(workload, cluster, policy, "offline"), workload, "offline")
+    objective = Objective.parse(text)
+    assert objective.score(found, base) <= objective.score(base, base)
+
+
+@pytest.mark.parametrize("trials", [1, 5, 60])
+def test_the_best_trial_is_what_runs(trials: int) -> None:
+    seen: list[Rows] = []
+    policy = watched(find_policy("search", {"trials": trials}), lambda _setting, _workload, rows: seen.append(rows))
+    rows = execute(mixed(), Cluster(3), policy, "offline")
+    spans = [figures(trial, mixed(), "offline")[0] for trial in seen]
+    assert len(spans) == trials
+    assert any(same(rows, trial) for trial, span in zip(seen, spans, strict=True) if span == min(spans))
+    assert trials < 60 or min(spans) < spans[0]
+    assert same(seen[0], execute(mixed(), Cluster(3), find_policy("baseline"), "offline"))
+
+
+def space(ranked: bool = True) -> tuning.Space:
+    def trial(*_args: object) -> Rows:
+        raise NotImplementedError
+
+    return tuning.Space(Setting(mixed(), Cluster(3), "offline", trial, lambda share: None), ranked)
+
+
+def test_the_same_trials_give_the_same_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(search, "monotonic")  # no clock is read
+    policies = [search.build(objective="mean", trials=200, seed=seed) for seed in (0, 0, 1)]
+    runs = [execute(mixed(), Cluster(3), policy, "offline") for policy in policies]
+    assert same(runs[0], runs[1])
+    assert not same(runs[0], runs[2])
+
+
+def test_without_options_no_clock_is_read_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(search, "monotonic")
+    seen: list[int] = []
+    policy = watched(search.build(), lambda _setting, workload, _rows: seen.append(workload.node_count))
+    monkeypatch.setattr(search, "NODES", 32 * 30)
+    monkeypatch.setattr(search, "MOST_TRIALS", 100)
+    execute(mixed(), Cluster(3), policy, "offline")
+    assert len(seen) == 30
+
+
+def test_a_budget_begins_when_the_first_trial_is_over_and_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    seen: list[float] = []
+    shares: list[float] = []
+
+    def trial_takes(_setting: Setting, _workload: Workload, _rows: Rows) -> None:
+        clock[0] += 50 if not seen else 1
+        seen.append(clock[0])
+
+    monkeypatch.setattr(search, "monotonic", lambda: clock[0])
+    policy = watched(find_policy("search", {"budget": 8}), trial_takes)
+    execute(mixed(), Cluster(3), policy, "offline", compile=False, planning=shares.append)
+    assert len(seen) == 9
+    assert shares == [i / 8 for i in range(9)]
+
+
+def test_progress_reaches_one() -> None:
+    shares: list[float] = []
+    execute(mixed(), Cluster(3), find_policy("search", {"trials": 70}), "offline", planning=shares.append)
+    assert shares == [(i + 1) / 70 for i in range(70)]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"objective": "speed"}, "objective 'speed' must be made of makespan, mean, p99, as in makespan=1,p99=0.5"),
+        ({"objective": "makespan=1,"}, "objective 'makespan=1,' must be made of makespan, mean, p99"),
+        ({"objective": "mean=x"}, "objective 'mean=x': a weight must be a number from 0 on, not 'x'"),
+        ({"objective": "mean=-1"}, "a weight must be a number from 0 on, not '-1'"),
+        ({"objective": "mean=nan"}, "a weight must be a number from 0 on, not 'nan'"),
+        ({"objective": "p99=inf"}, "a weight must be a number from 0 on, not 'inf'"),
+        ({"objective": "mean=0,p99=0"}, "objective 'mean=0,p99=0' needs a weight above 0"),
+        ({"trials": -1}, "trials, budget and seed must be numbers from 0 on"),
+        ({"budget": float("nan")}, "trials, budget and seed must be numbers from 0 on"),
+        ({"budget": float("inf")}, "trials, budget and seed must be numbers from 0 on"),
+        ({"seed": -1}, "trials, budget and seed must be numbers from 0 on"),
+        ({"trials": 3, "budget": 1}, "give either trials or budget"),
+    ],
+)
+def test_options_out_of_range(options: dict[str, object], complaint: str) -> None:
+    with pytest.raises(InputError) as caught:
+        find_policy("search", options)
+    assert complaint in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_objectives() -> None:
+    figures, first = np.array([50.0, 30.0, 0.0]), np.array([100.0, 10.0, 0.0])
+    assert Objective.parse("makespan").score(figures, first) == 0.5
+    assert Objective.parse("mean").score(figures, first) == 3.0
+    assert Objective.parse("p99").score(figures, first) == 1.0
+    assert Objective.parse(" makespan=2, mean=0.5 ").score(figures, first) == pytest.approx((2 * 0.5 + 0.5 * 3) / 2.5)
+    assert Objective.parse("mean,mean=3") == Objective.parse("mean=4")
+
+
+def test_each_figure_can_be_made_small() -> None:
+    found = []
+    for objective in ("makespan", "mean", "p99"):
+        policy = find_policy("search", {"objective": objective, "trials": 300})
+        found.append(figures(execute(mixed(), Cluster(3), policy, "offline"), mixed(), "offline"))
+    assert np.argmin(found, axis=0)[1] == 1
+    assert found[0][0] == np.min(found, axis=0)[0]
+    assert found[2][2] == np.min(found, axis=0)[2]
+
+
+def test_a_workload_without_requests() -> None:
+    nothing = mixed().select(np.zeros(0, np.int64))
+    assert len(execute(nothing, Cluster(3), search.build(), "offline").node) == 0
+
+
+# Online
+
+
+def stream(requests: int) -> Workload:
+    workload = tiny({"a": 1, "b": 2, "c": 1}, "abc", count=requests)
+    stamps = np.arange(requests) * 7_000_000_000
+    duration = np.random.default_rng(2).integers(1, 12, 3 * requests).astype(np.float64)
+    return replace(workload, timestamp=stamps, duration=duration)
+
+
+def test_online_it_begins_as_policy_online_does() -> None:
+    workload = stream(31)  # no review yet
+    expected = execute(workload, Cluster(4), find_policy("online"), "online")
+    assert same(execute(workload, Cluster(4), search.build(trials=5), "online"), expected)
+
+
+def test_reviews_replay_the_latest_of_what_has_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "REVIEWED", 40)
+    monkeypatch.setattr(search, "REVIEW_TRIALS", 6)
+    seen: list[list[str]] = []
+    policy = watched(search.build(), lambda _setting, workload, _rows: seen.append([*workload.request_ids]))
+    rows = execute(stream(70), Cluster(4), policy, "online")
+    assert seen == [[f"r{i}" for i in range(32)]] * 6 + [[f"r{i}" for i in range(24, 64)]] * 6
+    assert len(rows.node) == 210
+
+
+def test_a_review_keeps_what_the_policy_remembers_and_the_better_setting() -> None:
+    plans: list[tuple[Plan, Plan]] = []
+    trials: list[float] = []
+    objective = Objective.parse("mean,p99")
+
+    def note(setting: Setting, workload: Workload, rows: Rows) -> None:
+        trials.append(objective.score(figures(rows, workload, "online"), np.array([1.0, 1.0, 1.0])))
+
+    policy = watched(search.build(trials=120), note)
+    review = policy.review
+    assert review
+
+    def kept(setting: Setting, plan: Plan) -> Plan:
+        plans.append((plan, review(setting, plan)))
+        return plans[-1][1]
+
+    execute(stream(33), Cluster(4), replace(policy, review=kept), "online")
+    ((before, after),) = plans
+    for name in ("reserved", "since", "served", "look", "happened"):
+        assert getattr(after.knobs, name).tolist() == list(getattr(before.knobs, name)), name
+    assert min(trials) < trials[0]
+    assert any(mine.tolist() != list(theirs) for mine, theirs in zip(after.knobs, before.knobs, strict=True))
+
+
+def test_a_budget_is_for_all_reviews(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulator, "FIRST_REVIEW", 8)
+    clock = count()
+    monkeypatch.setattr(search, "monotonic", lambda: float(next(clock)))
+    seen: list[int] = []
+    policy = watched(search.build(budget=10.0), lambda _setting, workload, _rows: seen.append(workload.request_count))
+    execute(stream(40), Cluster(4), policy, "online", compile=False)
+    # the clock goes on by 1 at each look, of which there are two after a review's first trial and one after the others
+    assert seen == [8] * 10
+
+
+# Annealing
+
+
+def test_annealing_comes_down() -> None:
+    random = np.random.default_rng(0)
+    one = space().start(None, 1.0, tuning.NEVER)
+
+    def height(candidate: tuning.Candidate) -> float:
+        return float(np.abs(np.log(candidate.threshold) - 3).sum())
+
+    def change(candidate: tuning.Candidate) -> tuning.Candidate:
+        changed = candidate.copy()
+        changed.threshold[random.integers(3)] *= np.exp(random.normal())
+        return changed
+
+    trials = count(1)
+    best = tuning.anneal(height, [one], change, lambda: next(trials) / 500, random)
+    assert height(best) < 0.3 < height(one)
+
+
+def test_of_equal_candidates_the_first_is_returned() -> None:
+    starts = [*space().starts()]
+    trials = count(1)
+    random = np.random.default_rng(0)
+    best = tuning.anneal(lambda _: 1.0, starts, tuning.Candidate.copy, lambda: next(trials) / 200, random)
+    assert best is starts[0]
+
+
+def test_changes_change_and_leave_the_original_alone() -> None:
+    for ranked in (True, False):
+        places = space(ranked)
+        original = next(iter(places.starts()))
+        before = original.copy()
+        random = np.random.default_rng(3)
+        changed = [places.change(original, random) for _ in range(300)]
+        assert all((mine == theirs).all() for mine, theirs in zip(original, before, strict=True))
+        for name in ("plain", "threshold", "weight", "reserve", "limit", "stride", "value"):
+            assert any((getattr(other, name) != getattr(original, name)).any() for other in changed), name
+        limits = np.array([other.limit for other in changed])
+        assert limits.min() >= 1
+        assert (limits <= [4, 4, 4]).all()
