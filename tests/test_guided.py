@@ -124,7 +124,7 @@ STREAMS = {
 def test_nobody_starves_in_adversarial_streams(name: str, residency: str, max_wait: float) -> None:
     """Nothing is ever worth a switch here, so that only the cap on waiting helps."""
     workload, cluster = STREAMS[name], Cluster(8, residency=residency, gpu_memory_gb=20.0)
-    choice = Choice({MAX_WAIT: max_wait, RESERVE: 1.0}, threshold=1e9)
+    choice = Choice({MAX_WAIT: max_wait}, threshold=1e9)
     log = simulate(workload, cluster, choice.policy(), "online")
     assert check(log, workload, cluster, "online").valid
     assert_nobody_starves(log, len(workload.models), max_wait)
@@ -250,6 +250,6 @@ def test_gangs_and_single_gpus_keep_apart() -> None:
 def test_a_model_that_had_nothing_to_do_has_not_starved() -> None:
     """A switch is never worth it; b waits 50 s for its GPU, each time anew."""
     workload = stream([1, 1], [1.0, 300.0], [2.0, 1.0], 500.0)
-    log = simulate(workload, Cluster(1), Choice({MAX_WAIT: 50.0, RESERVE: 1.0}, threshold=1e9).policy(), "online")
+    log = simulate(workload, Cluster(1), Choice({MAX_WAIT: 50.0}, threshold=1e9).policy(), "online")
     waited = log.waiting_time[np.array(log.model_name.texts()) == "m1"]
     assert ((waited >= 50.0) & (waited <= 53.0)).all()
