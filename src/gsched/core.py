@@ -138,6 +138,26 @@ def is_idle(core: Core, gpu: int) -> bool:
 
 
 @kernel
+def idle_from(core: Core, first: int, end: int) -> float:
+    """Return when all GPUs of a range are expected to be idle, which is now if they are."""
+    until: float = core.now[0]
+    for gpu in range(first, end):
+        if not is_idle(core, gpu):
+            until = max(until, core.gpus.free_at[gpu])
+    return until
+
+
+@kernel
+def request_work(core: Core, request: int) -> float:
+    """Return the GPU seconds that all nodes of a request are expected to take."""
+    graph = core.graph
+    seconds = 0.0
+    for node in range(graph.first_node[request], graph.first_node[request + 1]):
+        seconds += core.estimate[node] * core.models.gpus[graph.model[graph.template[node]]]
+    return seconds
+
+
+@kernel
 def may_begin(core: Core, model: int, gang: int) -> bool:
     """Tell whether a gang of a model may begin at a GPU of the cluster."""
     allowed = core.gpus.allowed[core.models.shape[model] * core.gpus.count[WORDS] + gang // WORD]

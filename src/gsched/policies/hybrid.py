@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gsched.core import WAIT, backlog, head_node, held_gangs, idle_gang, switch_seconds, work
+from gsched.core import WAIT, backlog, head_node, held_gangs, idle_from, idle_gang, switch_seconds, work
 from gsched.jit import kernel, lowest_bit
 from gsched.policies import Policy, Setting
 from gsched.policies.levels import Plan, count_start, disjoint_gangs, level_order, new_plan, planned_gang
@@ -172,11 +172,9 @@ def _others_end(core: Core, plan: Plan, block: int) -> float:
         return math.inf
     if plan.template_group[core.graph.template[head_node(core, model)]] != plan.group[block]:
         return math.inf
-    latest = -math.inf
-    for gpu in range(gang, gang + core.models.gpus[model]):
-        if (core.gpus.idle[gpu // WORD] >> (gpu % WORD)) & 1 == 0:
-            latest = max(latest, core.gpus.free_at[gpu])
-    return math.inf if latest == -math.inf else latest  # all idle: it waits for more work
+    if all_idle(core.gpus, gang, core.models.gpus[model]):
+        return math.inf  # it waits for more work
+    return idle_from(core, gang, gang + core.models.gpus[model])
 
 
 def build(*, worth: float = 3.0) -> Policy:
