@@ -294,7 +294,8 @@ def test_explain_says_why_before_the_metrics(
         (("--objective", "p99"), "policy baseline: has no option objective"),
         (("--budget", "3"), "policy baseline: has no option budget"),
         (("--trials", "3"), "policy baseline: has no option trials"),
-        (("--trials", "3", "--set", "trials=4"), "options: --trials and --set say different things of trials"),
+        (("--trials", "3", "--set", "trials=4"), "options: --trials and --set both give trials; keep one"),
+        (("--budget", "nan", "--policy", "search"), "policy search: "),
         (("--explain",), "policy baseline: places no models that --explain could explain; leave it out"),
     ],
 )

@@ -149,7 +149,7 @@ def test_a_policy_that_does_not_work_in_the_mode_is_no_finding(
     monkeypatch.setattr("gsched.comparison.find_policy", offline_only)
     assert run("--policy", "edf", "--policy", "baseline", "--mode", "online") == 0
     assert "\nedf did not run: policy edf: does not work online; use --mode offline" in capsys.readouterr().out
-    assert run("--policy", "edf", "--mode", "online") == 0
+    assert run("--policy", "edf", "--mode", "online") == 2
     assert "makespan" not in capsys.readouterr().out
     assert run("--mode", "online") == 0
     assert "edf" not in capsys.readouterr().out

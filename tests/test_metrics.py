@@ -158,8 +158,9 @@ def test_no_requests_no_share() -> None:
 def test_options_of_the_policy_are_noted() -> None:
     config = Config({"m": Model("m", 1.0)}, {"w": Workflow("w", (Node("n", "m"),))})
     workload = Workload(config, ["r"], np.zeros(1), np.zeros(1), np.ones(1))
-    policy = replace(find_policy("baseline"), options={"patience": 3.0})
-    assert simulate(workload, Cluster(1), policy).summary["policy_options"] == {"patience": 3.0}
+    policy = replace(find_policy("baseline"), options={"patience": 3.0, "limit": np.inf, "name": "x"})
+    noted = simulate(workload, Cluster(1), policy).summary["policy_options"]
+    assert noted == {"patience": 3.0, "limit": "inf", "name": "x"}
 
 
 def test_plain_logs_have_no_further_fields() -> None:

@@ -55,7 +55,7 @@ def summarize(
     deployment = {"deployment_time_seconds": deployment_time(workload.models, cluster, placement)} if placement else {}
     summary = {
         "policy": policy,
-        "policy_options": dict(options or {}),
+        "policy_options": {name: _jsonable(value) for name, value in (options or {}).items()},
         "mode": mode,
         "simulate": False,
         "total_requests": workload.request_count,
@@ -84,6 +84,11 @@ def summarize(
         **{name: value for name, value in asdict(cluster).items() if name != "gpus"},
     }
     return replace(log, summary=summary, extra=_placement_parts(placement, workload, cluster, uses))
+
+
+def _jsonable(value: Any) -> Any:
+    """Return an option's value, as text where it is a number that JSON does not have."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _request_ends(log: Log, workload: Workload) -> Floats:

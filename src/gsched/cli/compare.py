@@ -54,7 +54,7 @@ def compare(
     """Simulate policies side by side on one workload, check every schedule, and print one table.
 
     The gap is that of the makespan to a proven lower bound. Exit status 1: a schedule, or a decision of a policy,
-    breaks a rule.
+    breaks a rule; 2: no policy could run.
 
     Example: gsched compare --config examples/documents.json --requests examples/documents_requests.yaml --gpus 8
     """
@@ -98,7 +98,9 @@ def compare(
         _print_json(outcomes)
     elif not quiet:
         _print_table(outcomes, workload, cluster, mode.value)
-    return 1 if any(outcome.violations or outcome.faulty for outcome in outcomes) else 0
+    if any(outcome.violations or outcome.faulty for outcome in outcomes):
+        return 1
+    return 2 if all(outcome.problem for outcome in outcomes) else 0
 
 
 def _chosen(names: Sequence[str] | None, mode: "Mode", settings: Iterable[str] | None, **named: Any) -> "list[Policy]":

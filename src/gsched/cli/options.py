@@ -92,6 +92,8 @@ def settings_of(texts: Iterable[str] | None, **named: Any) -> dict[str, Any]:
             raise InputError.one("", f"--set {text}", "is not of the form NAME=VALUE", "such as --set patience=3")
         settings[name.strip().replace("-", "_")] = value
     for name, value in named.items():
-        if value is not None and settings.setdefault(name, value) != value:
-            raise InputError.one("options", "", f"--{name} and --set say different things of {name}", "keep one")
+        if value is not None and name in settings:
+            raise InputError.one("options", "", f"--{name} and --set both give {name}", "keep one")
+        if value is not None:
+            settings[name] = value
     return settings
