@@ -45,7 +45,7 @@ FIRST, END, MODEL = 0, 1, 2
 
 TINY = 1e-9  # seconds
 PER_START = 16  # GPUs that a model's search for a gang may look at for each node started
-AGAIN = 0.1  # seconds at least between two looks at a switch that waiting alone may make worth it
+AGAIN = 0.1  # seconds at least between two looks at a model while nothing happens
 
 
 class Knobs(NamedTuple):
@@ -259,7 +259,7 @@ def _worth_a_switch(core: Core, knobs: Knobs, busy: bool) -> tuple[int, int]:
         cost = dear * min(core.models.load_time[model], 0.5 * switch_seconds(core, model, model))  # at the least
         if benefit >= cost and _worth(knobs, model, benefit, cost) > best_worth:
             if not quiet and core.count[STARTED] < knobs.look[_look_at(core, model, busy)]:
-                wake_at(core, core.now[0] + switch_seconds(core, model, model))
+                wake_at(core, core.now[0] + max(AGAIN, switch_seconds(core, model, model)))
                 continue
             gang, cost = _cheapest_gang(core, knobs, model, dear, busy, False)
             if benefit < cost:

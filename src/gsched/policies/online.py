@@ -7,6 +7,7 @@ stays for a while, and none waits for ever. Gangs get their GPUs together by res
 import math
 
 from gsched.policies import Policy, Setting
+from gsched.policies.edf import check_seconds
 from gsched.policies.guided import (
     ARRIVAL,
     BALANCE,
@@ -52,7 +53,7 @@ def build(
             come, first served, towards shortest request first, which still ages.
         reserve: how many times `switch_weight` counts before busy GPUs are reserved.
         calm: below so many loading times of ready work per GPU, loading counts in proportion to that work.
-        max_wait: seconds after which a model with ready nodes, none of which has started, may have any GPUs.
+        max_wait: seconds after which a model with ready nodes, none of which has started since, may have any GPUs.
         min_residency: seconds for which GPUs keep a model at the least, unless another starves; of no effect where
             models share GPUs.
 
@@ -61,7 +62,9 @@ def build(
     """
     options = dict(locals())
     for option, value in options.items():
-        if not (0 <= value < math.inf or (option == "max_wait" and value == math.inf)):
+        if option in ("max_wait", "min_residency"):
+            check_seconds(option, value)
+        elif not 0 <= value < math.inf:
             raise ValueError(f"{option} must not be negative or infinite, not {value:g}")
 
     def prepare(setting: Setting) -> Knobs:
