@@ -55,8 +55,9 @@ class Gangs(NamedTuple):
     def consecutive(cls, first_gpu: Ints, size: Ints) -> "Gangs":
         """Return gangs of `size` GPUs that begin at `first_gpu`."""
         first = np.concatenate([[0], np.cumsum(size, dtype=np.int64)])
-        offset = np.arange(first[-1], dtype=np.int64) - np.repeat(first[:-1], size)
-        return cls(first, (np.repeat(first_gpu, size) + offset).astype(np.int32))
+        gpus = np.repeat((first_gpu - first[:-1]).astype(np.int32), size)
+        gpus += np.arange(len(gpus), dtype=np.int32)
+        return cls(first, gpus)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gsched.bounds import lower_bounds
+from gsched.bounds import Bounds
 from gsched.cluster import Cluster
 from gsched.log import Gangs, Log
 from gsched.placement import deployment_time
@@ -25,6 +25,7 @@ def summarize(
     mode: Mode,
     policy: str,
     *,
+    bounds: Bounds,
     node: Ints,
     loads: int,
     switches: int,
@@ -39,13 +40,13 @@ def summarize(
         cluster: where.
         mode: when requests arrived.
         policy: name of the policy.
+        bounds: on the makespan and the mean latency.
         node: position of each row's node in the workload, shape (N,).
         loads: starts that only filled GPUs that never held anything.
         switches: starts that replaced a label.
         placement: what was loaded before time 0.
         options: those of the policy.
     """
-    bounds = lower_bounds(workload, cluster, mode, preloaded=bool(placement))
     end = _request_ends(log, workload)
     latency = end - workload.arrival(mode)
     waiting = log.waiting_time if log.waiting_time is not None else np.zeros(0)

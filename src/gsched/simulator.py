@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
+from gsched.bounds import lower_bounds
 from gsched.cluster import Cluster
 from gsched.core import REFUSALS, arrive, backlog, enqueue, finish, start
 from gsched.errors import InputError, PolicyError, Problem
@@ -76,6 +77,7 @@ def simulate(
     run = _completed(workload, setting, chosen, compile, progress)
     rows, placement = run.rows, run.placement
     del run  # its state is as large as all that follows
+    bounds = lower_bounds(workload, cluster, mode, preloaded=bool(placement))  # before the log, as it takes much memory
     log = _log(workload, rows)
     kinds = np.bincount(rows.kind, minlength=3)
     return summarize(
@@ -84,6 +86,7 @@ def simulate(
         cluster,
         mode,
         chosen.name,
+        bounds=bounds,
         node=rows.node,
         loads=int(kinds[LOAD]),
         switches=int(kinds[SWITCH]),
