@@ -22,9 +22,11 @@ from gsched.core import (
     head_node,
     held_gangs,
     holds,
+    idle_from,
     idle_gang,
     is_idle,
     may_begin,
+    request_work,
     switch_seconds,
     wake_at,
     warm_gang,
@@ -120,18 +122,8 @@ def order(core: Core, knobs: Knobs, node: int) -> float:
     request = core.requests.of[node]
     key: float = knobs.value[ARRIVAL] * core.requests.arrival[request]
     if knobs.value[WORK] != 0.0:
-        key += knobs.value[WORK] * _request_work(core, request)
+        key += knobs.value[WORK] * request_work(core, request)
     return key
-
-
-@kernel
-def _request_work(core: Core, request: int) -> float:
-    """Return the GPU seconds that all nodes of a request are expected to take."""
-    graph = core.graph
-    seconds = 0.0
-    for node in range(graph.first_node[request], graph.first_node[request + 1]):
-        seconds += core.estimate[node] * core.models.gpus[graph.model[graph.template[node]]]
-    return seconds
 
 
 @kernel
@@ -215,7 +207,7 @@ def _warm_start(core: Core, knobs: Knobs) -> tuple[int, int]:
     """Return the model, first by key, that has an idle gang, and that gang; off the reservation, or gone in time."""
     first = knobs.reserved[FIRST]
     end = knobs.reserved[END]
-    until = _idle_from(core, first, end)
+    until = idle_from(core, first, end)
     best = WAIT
     best_key = np.inf
     for model in range(len(core.models.gpus)):
@@ -231,16 +223,6 @@ def _warm_start(core: Core, knobs: Knobs) -> tuple[int, int]:
             best = (model, gang)
             best_key = head_key(core, model)
     return best
-
-
-@kernel
-def _idle_from(core: Core, first: int, end: int) -> float:
-    """Return when all GPUs of a range are expected to be idle."""
-    until: float = core.now[0]
-    for gpu in range(first, end):
-        if not is_idle(core, gpu):
-            until = max(until, core.gpus.free_at[gpu])
-    return until
 
 
 @kernel
