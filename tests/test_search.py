@@ -64,11 +64,12 @@ def test_never_worse_than_baseline(case: Case, text: str, trials: int, seed: int
     assert objective.score(found, base) <= objective.score(base, base)
 
 
+@pytest.mark.parametrize("compile", [False, True])
 @pytest.mark.parametrize("trials", [1, 5, 60])
-def test_the_best_trial_is_what_runs(trials: int) -> None:
+def test_the_best_trial_is_what_runs(trials: int, compile: bool) -> None:
     seen: list[Rows] = []
     policy = watched(find_policy("search", {"trials": trials}), lambda _setting, _workload, rows: seen.append(rows))
-    rows = execute(mixed(), Cluster(3), policy, "offline")
+    rows = execute(mixed(), Cluster(3), policy, "offline", compile=compile)
     spans = [figures(trial, mixed(), "offline")[0] for trial in seen]
     assert len(spans) == trials
     assert any(same(rows, trial) for trial, span in zip(seen, spans, strict=True) if span == min(spans))
@@ -197,28 +198,32 @@ def test_reviews_replay_the_latest_of_what_has_arrived(monkeypatch: pytest.Monke
     assert len(rows.node) == 210
 
 
-def test_a_review_keeps_what_the_policy_remembers_and_the_better_setting() -> None:
-    plans: list[tuple[Plan, Plan]] = []
-    trials: list[float] = []
-    objective = Objective.parse("mean,p99")
-
-    def note(setting: Setting, workload: Workload, rows: Rows) -> None:
-        trials.append(objective.score(figures(rows, workload, "online"), np.array([1.0, 1.0, 1.0])))
-
-    policy = watched(search.build(trials=120), note)
+def test_a_review_takes_the_best_setting_and_keeps_what_the_policy_remembers() -> None:
+    plans: list[tuple[Setting, Plan, Plan]] = []
+    trials: list[Rows] = []
+    policy = watched(search.build(trials=120, objective="p99"), lambda _setting, _workload, rows: trials.append(rows))
     review = policy.review
     assert review
 
     def kept(setting: Setting, plan: Plan) -> Plan:
-        plans.append((plan, review(setting, plan)))
-        return plans[-1][1]
+        plans.append((setting, plan, review(setting, plan)))
+        return plans[-1][2]
 
     execute(stream(33), Cluster(4), replace(policy, review=kept), "online")
-    ((before, after),) = plans
+    ((setting, before, after),) = plans
     for name in ("reserved", "since", "served", "look", "happened"):
         assert getattr(after.knobs, name).tolist() == list(getattr(before.knobs, name)), name
-    assert min(trials) < trials[0]
-    assert any(mine.tolist() != list(theirs) for mine, theirs in zip(after.knobs, before.knobs, strict=True))
+    assert same(trials[0], execute(setting.known, Cluster(4), find_policy("online"), "online"))
+    late = [figures(rows, setting.known, "online")[2] for rows in trials]
+    fresh = after._replace(knobs=after.knobs._replace(**fresh_memory(4, 3)))
+    rows = setting.trial(replace(policy, prepare=lambda _setting: fresh, review=None), setting.known)
+    assert figures(rows, setting.known, "online")[2] == min(late) < late[0]
+
+
+def fresh_memory(gpus: int, models: int) -> dict[str, object]:
+    never = -np.inf
+    counts = {"reserved": np.zeros(3, np.int64), "look": np.zeros(2 * models, np.int64), "happened": np.zeros(1, int)}
+    return counts | {"since": np.full(gpus, never), "served": np.full(models, never)}
 
 
 def test_a_budget_is_for_all_reviews(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,10 +231,19 @@ def test_a_budget_is_for_all_reviews(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = count()
     monkeypatch.setattr(search, "monotonic", lambda: float(next(clock)))
     seen: list[int] = []
-    policy = watched(search.build(budget=10.0), lambda _setting, workload, _rows: seen.append(workload.request_count))
-    execute(stream(40), Cluster(4), policy, "online", compile=False)
-    # the clock goes on by 1 at each look, of which there are two after a review's first trial and one after the others
-    assert seen == [8] * 10
+    policy = watched(search.build(budget=20.0), lambda _setting, workload, _rows: seen.append(workload.request_count))
+    execute(stream(70), Cluster(4), policy, "online", compile=False)
+    # Each trial takes 1 s; half of what is left is 10, then 5, 2.5 and 1; the first trial of a review may compile.
+    assert [seen.count(requests) for requests in (8, 16, 32, 64)] == [10, 5, 3, 1]
+
+
+def test_figures() -> None:
+    workload = replace(tiny({"a": 1}, "aa", count=2), timestamp=np.array([0, 4_000_000_000]))
+    rows = execute(workload, Cluster(1), find_policy("baseline"), "online")
+    # a loads until 5; in the order in which they got ready: r0's first, r1's first (at 4), r0's second, r1's second
+    assert (rows.time + rows.switch + 1).tolist() == [6.0, 7.0, 8.0, 9.0]
+    assert figures(rows, workload, "online").tolist() == pytest.approx([9.0, (8 + 5) / 2, 5 + 0.99 * 3])
+    assert figures(rows, workload, "offline").tolist() == pytest.approx([9.0, (8 + 9) / 2, 8 + 0.99])
 
 
 # Annealing
@@ -258,6 +272,25 @@ def test_of_equal_candidates_the_first_is_returned() -> None:
     random = np.random.default_rng(0)
     best = tuning.anneal(lambda _: 1.0, starts, tuning.Candidate.copy, lambda: next(trials) / 200, random)
     assert best is starts[0]
+
+
+def test_starts_are_many_but_begin_with_baseline() -> None:
+    starts = [*space().starts()]
+    first = starts[0]
+    assert first.plain[0] == 1
+    assert not first.mix.any()
+    assert {(int(start.plain[0]), start.mix.tobytes()) for start in starts} == {
+        (plain, mix.tobytes()) for plain in (0, 1) for mix in (np.zeros(5), *np.eye(5))
+    }
+    assert len({start.threshold[0] for start in starts}) == 3
+    assert not any(start.plain[0] for start in space(ranked=False).starts() if start.reserve[1] < tuning.NEVER)
+
+
+def test_noise_counts_where_there_are_few_nodes() -> None:
+    start = space().start(0, 1.0, tuning.NEVER)
+    quiet = space().knobs(start).rank
+    start.noise[5] = 0.25
+    assert np.flatnonzero(space().knobs(start).rank - quiet).tolist() == [5]
 
 
 def test_changes_change_and_leave_the_original_alone() -> None:

@@ -153,7 +153,7 @@ class _Search:
         setting = replace(setting, known=setting.known.select(latest))
         space = Space(setting, ranked=False)
         starts = [space.candidate(plan.knobs, plain=bool(plan.plain[0])), *space.starts()]
-        meter = self._meter(REVIEW_TRIALS, self.budget - spent)
+        meter = self._meter(REVIEW_TRIALS, (self.budget - spent) / 2)  # there may be another review
         better = _plan(space, self._best(setting, space, starts, meter))
         memory = {name: np.array(getattr(plan.knobs, name)) for name in MEMORY}
         return better._replace(knobs=better.knobs._replace(**memory), spent=np.array([spent + meter.elapsed]))

@@ -285,7 +285,7 @@ def anneal(
         for i in range(len(found)):
             until = begin + (1 - begin) * (stage + (i + 1) / len(found)) / len(ROUNDS)
             found[i] = trial.chain(found[i], until, HEAT * COOLER**stage)
-    return min(found, key=lambda f: f[:2]).candidate
+    return found[0].candidate
 
 
 @dataclass
