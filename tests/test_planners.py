@@ -22,7 +22,7 @@ from gsched.errors import InputError
 from gsched.load import load_workload
 from gsched.log import Log
 from gsched.policies import find_policy
-from gsched.policies.levels import disjoint_gangs, new_plan, plan_blocks, water_level
+from gsched.policies.levels import disjoint_gangs, new_plan, plan_blocks
 from gsched.simulator import simulate
 from gsched.state import WORD
 from gsched.workload import Config, Model, Node, Workflow, Workload
@@ -195,13 +195,6 @@ def test_planners_across_words_of_the_masks(
 
 
 # What the plan promises
-
-
-@given(st.lists(st.integers(0, 40).map(lambda n: n / 4), min_size=1, max_size=9), st.integers(0, 99).map(float))
-def test_water_level_is_where_the_work_fits(begins: list[float], amount: float) -> None:
-    level = water_level(np.array(begins), amount)
-    assert sum(max(0.0, level - begin) for begin in begins) == pytest.approx(amount)
-    assert level >= min(begins)
 
 
 @given(cases(modes=("offline",)))

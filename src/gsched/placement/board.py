@@ -110,10 +110,7 @@ def window_max(values: Floats, size: int) -> Floats:
     return highest
 
 
-def water_level(base: Floats, amount: float) -> float:
+def water_level(bottoms: Floats, amount: float) -> float:
     """Return the level to which an amount fills vessels of width 1 with the given bottoms."""
-    bottoms = np.sort(base)
-    levels = (amount + np.cumsum(bottoms)) / np.arange(1, len(bottoms) + 1)
-    above = np.append(bottoms[1:], np.inf)
-    level: float = levels[np.argmax(levels <= above)]
-    return level
+    # Spreading it over more of them, the lowest first, lowers the level until the next bottom is above it.
+    return float(((np.cumsum(np.sort(bottoms)) + amount) / np.arange(1, len(bottoms) + 1)).min())

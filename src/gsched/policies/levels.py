@@ -15,6 +15,7 @@ import numpy as np
 from gsched.cluster import Cluster
 from gsched.core import head_node
 from gsched.jit import kernel, lowest_bit
+from gsched.placement.board import water_level
 from gsched.residency import all_idle
 from gsched.state import NONE, WORD, WORDS, Core, gang_starts, load_seconds
 from gsched.workload import Floats, Longs, Model, Workload
@@ -59,12 +60,6 @@ def _groups_by_level(workload: Workload) -> Iterator[list[Group]]:
     for level in range(-(-len(counts) // models)):
         keys = range(level * models, min((level + 1) * models, len(counts)))
         yield [Group(level, k - level * models, int(counts[k]), float(seconds[k])) for k in keys if counts[k]]
-
-
-def water_level(begins: Floats, amount: float) -> float:
-    """Return when all end together if they share `amount` seconds of work, and none begins before its time."""
-    # Sharing it among more of them, the earliest first, helps until the next would begin later than that.
-    return float(((np.cumsum(np.sort(begins)) + amount) / np.arange(1, len(begins) + 1)).min())
 
 
 def disjoint_gangs(cluster: Cluster, size: int) -> list[int]:
