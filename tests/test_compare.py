@@ -184,7 +184,7 @@ def test_a_wrong_schedule_is_a_finding(monkeypatch: pytest.MonkeyPatch, capsys: 
         (["--policy", "baseline", "--policy", "own.py:Baseline"], "policy baseline: is the name of two policies"),
         (["--policy", "own.py:Patient", "--set", "own.py:Patient.limit=6"], "limit must be at most 5"),
         (["--out", "own.py"], "own.py: "),
-        (["--csv", "own.py/figures.csv", "--policy", "baseline"], "own.py"),
+        (["--csv", "own.py/figures.csv", "--policy", "baseline", "--out", "."], "own.py"),
         (["--gpu-memory", "0"], "gpu_memory_gb must be between"),
         (["--config", "nosuch.json"], "nosuch.json"),
     ],
@@ -198,6 +198,7 @@ def test_bad_input_is_one_line(
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert complaint in error
+    assert not list(here.glob("*.log"))
 
 
 def test_options_reach_the_policy_that_is_meant(here: Path, printed: Printed) -> None:

@@ -63,8 +63,9 @@ def compare(
     from gsched.load import load_workload
     from gsched.simulator import require_fit
 
-    if out_dir:
-        require_folder(out_dir)
+    for folder in (out_dir, csv and csv.parent):
+        if folder:
+            require_folder(folder)
     cluster = options.cluster_of(gpus, gpus_per_server, pcie_bandwidth, switch_overhead, gpu_memory, residency)
     chosen = _chosen(policies, mode.value, settings, objective=objective, budget=budget, trials=trials)
     warnings: list[Problem] = []
