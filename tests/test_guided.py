@@ -253,3 +253,17 @@ def test_a_model_that_had_nothing_to_do_has_not_starved() -> None:
     log = simulate(workload, Cluster(1), Choice({MAX_WAIT: 50.0}, threshold=1e9).policy(), "online")
     waited = log.waiting_time[np.array(log.model_name.texts()) == "m1"]
     assert ((waited >= 50.0) & (waited <= 53.0)).all()
+
+
+def test_the_starved_are_served_in_time_though_nothing_happens() -> None:
+    """GPU 0 is busy for long; loading GPU 1 is never worth it, neither for another a nor for b, which comes at 10."""
+    models = {id: Model(id, 16.0, 1, 5.0) for id in "ab"}
+    workload = Workload(
+        Config(models, {id: Workflow(id, (Node("n", id),)) for id in "ab"}),
+        ["long", "short", "starved"],
+        np.array([0, 0, 1], np.int32),
+        np.array([0, 0, 10], np.int64) * 10**9,
+        np.array([1000.0, 1.0, 1.0]),
+    )
+    log = simulate(workload, Cluster(2), Choice({MAX_WAIT: 50.0}, threshold=1e9).policy(), "online")
+    assert log.waiting_time.tolist() == [0.0, 50.0, 50.0]

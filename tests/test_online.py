@@ -68,13 +68,19 @@ def singles(requests: list[tuple[str, float, float]], loads: float = 5.0) -> Wor
     )
 
 
+ALTERNATING = singles([("abcdef"[i % 6], 1.0 * i, 2.0) for i in range(300)])
+
+
+@pytest.mark.parametrize("last", [30, 100, 200])
+def test_later_requests_of_a_stream_change_no_earlier_decision(last: int) -> None:
+    part = ALTERNATING.select(np.arange(last))
+    assert decisions(part, Cluster(3), last) == decisions(ALTERNATING, Cluster(3), last)
+
+
 def started(workload: Workload, **options: float) -> dict[str, float]:
     """When the node of each request was started, on one GPU."""
     log = simulate(workload, Cluster(1), "online", "online", options=options)
     return dict(zip(log.request_id.texts(), (log.ready_time + log.waiting_time).tolist(), strict=True))
-
-
-ALTERNATING = singles([("abcdef"[i % 6], 1.0 * i, 2.0) for i in range(300)])
 
 
 @pytest.mark.parametrize(
