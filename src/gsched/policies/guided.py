@@ -373,7 +373,8 @@ def _cost(core: Core, knobs: Knobs, model: int, gang: int, dear: float, busy: bo
         loading = max(loading, switch_seconds(core, held, model))
         if gpus.holder[gpus.label_gang[gpu]] == held:
             missed += _missed(core, knobs, gpu, held)
-    cost: float = dear * loading + missed / size + knobs.value[DRAIN] * (until - now)
+    drain = max(1.0, knobs.value[DRAIN]) if starved else knobs.value[DRAIN]
+    cost: float = dear * loading + missed / size + drain * (until - now)
     return cost
 
 
