@@ -279,7 +279,7 @@ def test_explain_says_why_before_the_metrics(
     assert run(*words, "--quiet") == 0
     assert capsys.readouterr().out == explanation
     assert run(*words, "--json") == 0
-    assert capsys.readouterr().out.startswith("{")
+    assert json.loads(capsys.readouterr().out)["explanation"] == explanation.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -49,11 +49,12 @@ def test_terminal_without_unicode_shows_escapes(tmp_path: Path) -> None:
     assert r"\xd7 assistant" in done.stdout
 
 
-def test_termination_leaves_no_files(tmp_path: Path) -> None:
-    policy = "class Doomed:\n    def choose(self, view):\n        import os\n        os.kill(os.getpid(), 15)\n"
+@pytest.mark.parametrize(("signal", "status", "told"), [(15, 143, ""), (2, 130, "stopped\n")])
+def test_a_signal_leaves_no_files(tmp_path: Path, signal: int, status: int, told: str) -> None:
+    policy = f"class Doomed:\n    def choose(self, view):\n        import os\n        os.kill(os.getpid(), {signal})\n"
     (tmp_path / "doomed.py").write_text(policy)
     done = run("simulate", *GIVEN, "--gpus", "8", "--policy", "doomed.py:Doomed", "--out", "out", cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", told)
     assert not (tmp_path / "out").exists()
 
 

@@ -143,8 +143,9 @@ def test_history_teaches_frequencies(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"first": "youngest"}, "option first must be oldest or shortest, not 'youngest'"),
-        ({"batch": -1.0}, "option batch must be at least 0, not -1.0"),
-        ({"turn": float("nan")}, "option turn must be at least 0, not nan"),
+        ({"batch": -1.0}, "option batch must be a finite number from 0 on, not -1.0"),
+        ({"batch": float("inf")}, "option batch must be a finite number from 0 on, not inf"),
+        ({"turn": float("nan")}, "option turn must be a finite number from 0 on, not nan"),
         ({"history": "nowhere.yaml"}, "nowhere.yaml"),
     ],
 )
@@ -152,6 +153,12 @@ def test_bad_options_are_refused(options: dict[str, object], message: str) -> No
     workload = stream([single("a")], [alone("a")], [(0.0, 0)], 1.0)
     with pytest.raises(InputError, match=message):
         static(workload, Cluster(1), "online", **options)
+
+
+def test_history_is_of_no_use_offline() -> None:
+    workload = stream([single("a")], [alone("a")], [(0.0, 0)], 1.0)
+    with pytest.raises(InputError, match="option history: is for online runs"):
+        static(workload, Cluster(1), "offline", history="earlier.yaml")
 
 
 def test_a_refusal_comes_before_anything_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

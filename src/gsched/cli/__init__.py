@@ -83,7 +83,10 @@ def _run(arguments: Sequence[str] | None, defaults: Mapping[str, Any] | None) ->
     from gsched.cli.console import print_problems
 
     try:
-        return app(args=arguments, prog_name="gsched", standalone_mode=False, default_map=defaults) or 0
+        status = app(args=arguments, prog_name="gsched", standalone_mode=False, default_map=defaults) or 0
+        if status == _INTERRUPTED:  # typer's own answer to Ctrl-C
+            print("stopped", file=sys.stderr)
+        return status
     except InputError as error:
         print_problems(error.problems)
     except PolicyError as error:

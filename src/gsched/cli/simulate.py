@@ -91,11 +91,13 @@ def simulate(
         progress.stage("Writing the log")
         path = write_run(log, workload, out_dir, log_format)
     print_problems(warnings)
-    if explain and not json:
-        _print_explanation(log, workload, cluster, mode.value)
+    explanation = _explanation(log, workload, cluster, mode.value) if explain else []
     if json:
-        _print_json(log, report, path)
-    elif not quiet:
+        _print_json(log, report, path, explanation)
+        return 1 if report and not report.valid else 0
+    for line in explanation:
+        out().print(line, markup=False)
+    if not quiet:
         _print_report(log, workload, report, path, verbose=verbose)
     return 1 if report and not report.valid else 0
 
@@ -116,28 +118,27 @@ def write_run(log: "Log", workload: "Workload", directory: Path, log_format: opt
     return path
 
 
-def _print_json(log: "Log", report: "Report | None", path: Path) -> None:
-    """Print the summary and the findings."""
+def _print_json(log: "Log", report: "Report | None", path: Path, explanation: list[str]) -> None:
+    """Print the summary, the findings and, where asked for, the explanation."""
     import json
 
     found: dict[str, Any] = {"summary": dict(log.summary), "execution_log": str(path), "check": None}
     if report:
         found["check"] = {"valid": report.valid, "violations": [violation.message for violation in report.violations]}
+    if explanation:
+        found["explanation"] = explanation
     typer.echo(json.dumps(found, indent=2))
 
 
-def _print_explanation(log: "Log", workload: "Workload", cluster: "Cluster", mode: "Mode") -> None:
-    """Print why each model stands where it does."""
+def _explanation(log: "Log", workload: "Workload", cluster: "Cluster", mode: "Mode") -> list[str]:
+    """Return lines that say why each model stands where it does."""
     from gsched.errors import one_line
     from gsched.placement import explain_lines
     from gsched.simulator import known_before
 
     position = {model: i for i, model in enumerate(workload.config.models)}
     placement = [(position[part["model"]], part["gpu_ids"][0]) for part in log.extra.get("placement", ())]
-    console = out()
-    for line in explain_lines(known_before(workload, mode), cluster, mode, placement):
-        console.print(one_line(line), markup=False)
-    console.print()
+    return [*map(one_line, explain_lines(known_before(workload, mode), cluster, mode, placement)), ""]
 
 
 def _print_report(log: "Log", workload: "Workload", report: "Report | None", path: Path, *, verbose: bool) -> None:

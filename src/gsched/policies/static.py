@@ -4,11 +4,13 @@ Nothing is ever loaded afterwards. Here is what is decided before the run: the p
 GPUs that they share, tried out where the batch is known; `gsched.policies.routing` has what is decided during it.
 """
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from gsched.errors import InputError
 from gsched.load import load_requests
 from gsched.placement import place
 from gsched.placement.facts import drains, durations, ranks, turns, whole
@@ -62,8 +64,8 @@ def build(
     if first not in ("oldest", "shortest"):
         raise ValueError(f"option first must be oldest or shortest, not {first!r}")
     for name, value in (("batch", batch), ("patience", patience), ("turn", turn)):
-        if not value >= 0:
-            raise ValueError(f"option {name} must be at least 0, not {value}")
+        if not 0 <= value < math.inf:
+            raise ValueError(f"option {name} must be a finite number from 0 on, not {value}")
     given = _Care(batch, patience, turn)
     latest: list[tuple[Setting, _Plan]] = []
 
@@ -88,6 +90,8 @@ def build(
 
 def _known(setting: Setting, history: str) -> Workload:
     """Return the requests to learn from."""
+    if setting.mode == "offline" and history:
+        raise InputError.one("", "option history", "is for online runs; offline, the batch is known", "leave it out")
     if setting.mode == "online" and history:
         return load_requests(Path(history), setting.known.config) or setting.known
     return setting.known
