@@ -1,8 +1,8 @@
 """Compare policies on streams of requests: latencies by load and size of the cluster, and the cost of deciding.
 
 Load is the share of the cluster's GPU seconds that the requests execute; loading models comes on top. Streams are drawn
-from the example configs; figures are averages over seeds. The cost of deciding is CPU time per node, compiled, the least
-of several turns, as a multiple of the baseline's.
+from the example configs; figures are averages over seeds. The cost of deciding is CPU time per node, compiled, the
+least of several turns, as a multiple of the baseline's.
 """
 
 import argparse

@@ -108,3 +108,15 @@ def test_a_job_that_leaves_no_result_is_an_error(tmp_path, monkeypatch):
     job = end_to_end.Job("help", ["--help"], 1.0, results=[tmp_path / "log.json"])
     with pytest.raises(SystemExit, match=r"log\.json"):
         end_to_end.Usage().run(job, tmp_path)
+
+
+def test_quick_run_compares_policies_on_streams():
+    done = subprocess.run(
+        [sys.executable, FOLDER / "policies.py", "--quick", "--json"], capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert len(found["streams"]) == len(found["speeds"]) == 6
+    for case in found["streams"]:
+        assert all(0 < figures["mean"] <= figures["p99"] for figures in case["seconds"].values())
+    for case in found["speeds"]:
+        assert set(case["seconds"]) == {"baseline", "online"}

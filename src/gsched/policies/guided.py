@@ -273,7 +273,7 @@ def _look_later(core: Core, knobs: Knobs, model: int, busy: bool) -> None:
 
     Busy gangs are looked at more seldom: there always are some.
     """
-    looks = len(core.gpus.label_model) * (len(core.models.gpus) if busy else 1)
+    looks = len(core.gpus.label_model) * (len(core.models.gpus) if busy else 2)
     knobs.look[_look_at(core, model, busy)] = core.count[STARTED] + looks // PER_START
 
 
@@ -283,7 +283,7 @@ def _pressure(core: Core) -> float:
     seconds = 0.0
     for model in range(len(core.models.gpus)):
         seconds += work(core, model) * core.models.gpus[model]
-    return seconds / len(core.gpus.label_model)
+    return max(0.0, seconds) / len(core.gpus.label_model)  # rounding may leave less than nothing
 
 
 @kernel
@@ -312,7 +312,7 @@ def _dearness(core: Core, knobs: Knobs, model: int, pressure: float, busy: bool)
 def _benefit(core: Core, knobs: Knobs, model: int) -> float:
     """Return the ready work of each gang if there were one more, in seconds, and the weighted wait of the next node."""
     waited = core.now[0] - core.ready_time[head_node(core, model)]
-    benefit: float = work(core, model) / (held_gangs(core, model) + 1) + knobs.value[WAITING] * waited
+    benefit: float = max(0.0, work(core, model)) / (held_gangs(core, model) + 1) + knobs.value[WAITING] * waited
     return benefit
 
 
