@@ -83,6 +83,18 @@ def started(workload: Workload, **options: float) -> dict[str, float]:
     return dict(zip(log.request_id.texts(), (log.ready_time + log.waiting_time).tolist(), strict=True))
 
 
+CAUTIOUS = {
+    "switch_weight": 0.33,
+    "waiting_weight": 0.12,
+    "balance_weight": 2.3,
+    "drain_weight": 3.5,
+    "reserve": 4.0,
+    "reload_weight": 0.4,
+    "calm": 0.3,
+    "max_wait": 1e6,
+}
+
+
 @pytest.mark.parametrize(
     ("option", "values"),
     [
@@ -95,7 +107,7 @@ def started(workload: Workload, **options: float) -> dict[str, float]:
 def test_options_that_make_switches_rarer(option: str, values: tuple[float, float]) -> None:
     counts = []
     for value in values:
-        options = {"max_wait": 1e6, option: value}
+        options = {**CAUTIOUS, option: value}
         summary = simulate(ALTERNATING, Cluster(3), "online", "online", options=options).summary
         counts.append(summary["total_model_switches"])
     assert counts[0] > 1.5 * counts[1]

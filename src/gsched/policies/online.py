@@ -27,14 +27,14 @@ from gsched.policies.guided import (
 
 def build(
     *,
-    switch_weight: float = 0.33,
-    waiting_weight: float = 0.12,
-    balance_weight: float = 2.3,
-    drain_weight: float = 3.5,
-    reload_weight: float = 0.4,
+    switch_weight: float = 0.2,
+    waiting_weight: float = 0.25,
+    balance_weight: float = 10.0,
+    drain_weight: float = 10.0,
+    reload_weight: float = 0.0,
     size_weight: float = 0.3,
-    reserve: float = 4.0,
-    calm: float = 0.3,
+    reserve: float = 10.0,
+    calm: float = 0.0,
     max_wait: float = 600.0,
     min_residency: float = 5.0,
 ) -> Policy:
