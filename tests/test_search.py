@@ -194,14 +194,14 @@ def test_reviews_replay_the_latest_of_what_has_arrived(monkeypatch: pytest.Monke
     seen: list[list[str]] = []
     policy = watched(search.build(), lambda _setting, workload, _rows: seen.append([*workload.request_ids]))
     rows = execute(stream(70), Cluster(4), policy, "online")
-    assert seen == [[f"r{i}" for i in range(32)]] * 6 + [[f"r{i}" for i in range(24, 64)]] * 6
+    assert seen == [[f"r{i}" for i in range(32)]] * 12 + [[f"r{i}" for i in range(24, 64)]] * 12
     assert len(rows.node) == 210
 
 
 def test_a_review_takes_the_best_setting_and_keeps_what_the_policy_remembers() -> None:
     plans: list[tuple[Setting, Plan, Plan]] = []
-    trials: list[Rows] = []
-    policy = watched(search.build(trials=120, objective="p99"), lambda _setting, _workload, rows: trials.append(rows))
+    trials: list[tuple[Workload, Rows]] = []
+    policy = watched(search.build(trials=120, objective="p99"), lambda _setting, *trial: trials.append(trial))
     review = policy.review
     assert review
 
@@ -213,11 +213,17 @@ def test_a_review_takes_the_best_setting_and_keeps_what_the_policy_remembers() -
     ((setting, before, after),) = plans
     for name in ("reserved", "since", "served", "look", "happened"):
         assert getattr(after.knobs, name).tolist() == list(getattr(before.knobs, name)), name
-    assert same(trials[0], execute(setting.known, Cluster(4), find_policy("online"), "online"))
-    late = [figures(rows, setting.known, "online")[2] for rows in trials]
+    assert same(trials[0][1], execute(setting.known, Cluster(4), find_policy("online"), "online"))
+    (known, denser), arrival = (workload for workload, _ in trials[:2]), setting.known.arrival("online")
+    assert known.arrival("online").tolist() == arrival.tolist()
+    assert denser.arrival("online").tolist() == pytest.approx(0.8 * arrival)
+
     fresh = after._replace(knobs=after.knobs._replace(**fresh_memory(4, 3)))
-    rows = setting.trial(replace(policy, prepare=lambda _setting: fresh, review=None), setting.known)
-    assert figures(rows, setting.known, "online")[2] == min(late) < late[0]
+    again = replace(policy, prepare=lambda _setting: fresh, review=None)
+    trials += [(workload, setting.trial(again, workload)) for workload in (known, denser)]
+    late = np.array([figures(rows, workload, "online")[2] for workload, rows in trials]).reshape(-1, 2)
+    scores = (late / late[0]).mean(axis=1)
+    assert scores[-1] == min(scores) < scores[0]
 
 
 def fresh_memory(gpus: int, models: int) -> dict[str, object]:
@@ -233,8 +239,18 @@ def test_a_budget_is_for_all_reviews(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     policy = watched(search.build(budget=20.0), lambda _setting, workload, _rows: seen.append(workload.request_count))
     execute(stream(70), Cluster(4), policy, "online", compile=False)
-    # Each trial takes 1 s; half of what is left is 10, then 5, 2.5 and 1; the first trial of a review may compile.
-    assert [seen.count(requests) for requests in (8, 16, 32, 64)] == [10, 5, 3, 1]
+    # Each trial takes 1 s and runs twice; half of what is left is 10, then 5, 2.5 and 1; a first trial may compile.
+    assert [seen.count(requests) for requests in (8, 16, 32, 64)] == [20, 10, 6, 2]
+
+
+def test_a_budget_that_is_spent_ends_the_reviews(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulator, "FIRST_REVIEW", 8)
+    clock = count(step=100)
+    monkeypatch.setattr(search, "monotonic", lambda: float(next(clock)))
+    seen: list[int] = []
+    policy = watched(search.build(budget=20.0), lambda _setting, workload, _rows: seen.append(workload.request_count))
+    execute(stream(40), Cluster(4), policy, "online", compile=False)
+    assert seen == [8, 8]
 
 
 def test_figures() -> None:
@@ -283,7 +299,7 @@ def test_starts_are_many_but_begin_with_baseline() -> None:
         (plain, mix.tobytes()) for plain in (0, 1) for mix in (np.zeros(5), *np.eye(5))
     }
     assert len({start.threshold[0] for start in starts}) == 3
-    assert not any(start.plain[0] for start in space(ranked=False).starts() if start.reserve[1] < tuning.NEVER)
+    assert [int(start.plain[0]) for start in space(ranked=False).starts()] == [0]
 
 
 def test_noise_counts_where_there_are_few_nodes() -> None:
@@ -301,7 +317,8 @@ def test_changes_change_and_leave_the_original_alone() -> None:
         random = np.random.default_rng(3)
         changed = [places.change(original, random) for _ in range(300)]
         assert all((mine == theirs).all() for mine, theirs in zip(original, before, strict=True))
-        for name in ("plain", "threshold", "weight", "reserve", "limit", "stride", "value"):
+        assert {int(other.plain[0]) for other in changed} == ({0, 1} if ranked else {0})
+        for name in ("threshold", "weight", "reserve", "limit", "stride", "value"):
             assert any((getattr(other, name) != getattr(original, name)).any() for other in changed), name
         limits = np.array([other.limit for other in changed])
         assert limits.min() >= 1

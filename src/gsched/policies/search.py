@@ -1,7 +1,8 @@
 """Simulates many settings of the guided dispatch, and FIFO with affinity, and takes the best for an objective.
 
 Offline, it tries them on the workload itself, and the run then does exactly what the best trial did. Online it begins
-with a setting made by hand; each time the number of arrived requests has doubled, it replays the latest of them.
+with a setting made by hand; each time the number of arrived requests has doubled, it replays the latest of them, as
+they came and denser.
 """
 
 import math
@@ -26,6 +27,7 @@ USUAL = {"offline": "makespan", "online": "mean,p99"}
 NODES, MOST_TRIALS, FEWEST_TRIALS = 30_000_000, 5_000, 20
 # Online, at each review: so many trials, on no more than the latest requests
 REVIEW_TRIALS, REVIEWED = 200, 1_000
+BUSIER = 0.8  # and once more with arrivals in this share of the time: what suits calm times only can be ruinous
 
 
 class Plan(NamedTuple):
@@ -152,7 +154,7 @@ class _Search:
         latest = np.arange(setting.known.request_count)[-REVIEWED:]
         setting = replace(setting, known=setting.known.select(latest))
         space = Space(setting, ranked=False)
-        starts = [space.candidate(plan.knobs, plain=bool(plan.plain[0])), *space.starts()]
+        starts = [space.candidate(plan.knobs), *space.starts()]
         meter = self._meter(REVIEW_TRIALS, (self.budget - spent) / 2)  # there may be another review
         better = _plan(space, self._best(setting, space, starts, meter))
         memory = {name: np.array(getattr(plan.knobs, name)) for name in MEMORY}
@@ -164,14 +166,15 @@ class _Search:
     def _best(self, setting: Setting, space: Space, starts: list[Candidate], meter: _Meter) -> Candidate:
         objective = Objective.parse(self.objective or USUAL[setting.mode])
         random = np.random.default_rng([self.seed, setting.known.request_count])
+        scenarios = _scenarios(setting)
+        times = meter.trials * len(scenarios)
         first: list[Floats] = []
 
         def score(candidate: Candidate) -> float:
-            rows = setting.trial(_policy(lambda _setting: _plan(space, candidate)), setting.known, meter.trials)
-            found = figures(rows, setting.known, setting.mode)
-            if not first:
-                first.append(found)
-            return objective.score(found, first[0])
+            policy = _policy(lambda _setting: _plan(space, candidate))
+            found = [figures(setting.trial(policy, known, times), known, setting.mode) for known in scenarios]
+            first.extend(found if not first else ())
+            return sum(map(objective.score, found, first)) / len(found)
 
         def share() -> float:
             done = meter.share()
@@ -179,6 +182,15 @@ class _Search:
             return done
 
         return anneal(score, starts, lambda candidate: space.change(candidate, random), share, random)
+
+
+def _scenarios(setting: Setting) -> list[Workload]:
+    """Return what to try candidates on: the known requests, and online the same ones in busier times as well."""
+    known = setting.known
+    if setting.mode == "offline":
+        return [known]
+    passed = known.timestamp - known.timestamp.min()
+    return [known, replace(known, timestamp=(passed * BUSIER).astype(np.int64))]
 
 
 def _plan(space: Space, candidate: Candidate) -> Plan:

@@ -114,7 +114,10 @@ class Space:
         return start
 
     def starts(self) -> Iterator[Candidate]:
-        """Yield candidates to begin with; the first is FIFO with affinity, the policy `baseline`."""
+        """Yield candidates to begin with; if nodes are ranked, the first is FIFO with affinity, policy `baseline`."""
+        if not self._ranked:
+            yield self.start(None, 1.0, NEVER)
+            return
         orders = [None, *range(len(self.orders))]
         yield from (self.start(order, 1.0, NEVER, plain=True) for order in orders)
         kinds = [(threshold, reserve) for reserve in (10.0, NEVER) for threshold in (1.0, 0.1, 10.0)]
@@ -131,9 +134,9 @@ class Space:
 
     @cached_property
     def _steps(self) -> list[Step]:
-        steps: list[Step] = [_weight, _threshold, _weight, _threshold, _reserve, _value, _seldom]
+        steps: list[Step] = [_weight, _threshold, _weight, _threshold, _reserve, _value, _all_thresholds]
         steps += [self._limit, self._limit, self._stride]
-        steps += [_one_order, _mix] if self._ranked else [_arrival_or_work, _patience]
+        steps += [_one_order, _mix, _plain] if self._ranked else [_arrival_or_work, _patience]
         return steps + [_swap] * 8 if self._few else steps
 
     def _limit(self, candidate: Candidate, random: np.random.Generator) -> None:
@@ -199,11 +202,12 @@ def _threshold(candidate: Candidate, random: np.random.Generator) -> None:
     _scale_one(candidate.threshold, random)
 
 
-def _seldom(candidate: Candidate, random: np.random.Generator) -> None:
-    if random.random() < 0.5:
-        candidate.threshold[:] *= _factor(random)
-    else:
-        candidate.plain[0] = random.random() < 0.5
+def _all_thresholds(candidate: Candidate, random: np.random.Generator) -> None:
+    candidate.threshold[:] *= _factor(random)
+
+
+def _plain(candidate: Candidate, random: np.random.Generator) -> None:
+    candidate.plain[0] = random.random() < 0.3
 
 
 def _reserve(candidate: Candidate, random: np.random.Generator) -> None:
