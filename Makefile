@@ -57,7 +57,7 @@ lock: $(VENV)/.installed-dev
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header --upgrade --output-file requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --no-header --upgrade --constraint requirements.lock --group dev \
+	  --no-emit-find-links --no-header --upgrade --constraint requirements.lock --extra all --group dev \
 	  --output-file requirements-dev.lock pyproject.toml
 
 clean:

@@ -301,7 +301,7 @@ def start(core: Core, model: int, gang: int) -> int:
     refusal = _refusal(core, model, gang)
     if refusal < 0:
         return refusal
-    node = _dequeue(core, model)
+    node = dequeue(core, model)
     core.running[gang] = node
     rows = core.rows
     row: int = core.count[STARTED]
@@ -315,7 +315,7 @@ def start(core: Core, model: int, gang: int) -> int:
 
 
 @kernel
-def _dequeue(core: Core, model: int) -> int:
+def dequeue(core: Core, model: int) -> int:
     """Take the next node out of a model's queue."""
     queues = core.queues
     node = head_node(core, model)

@@ -61,7 +61,7 @@ def compiled(function: Function) -> Function:
         # Anywhere else, numba would notice changes of one source file only.
         if Path(machine_code.stats.cache_path).is_relative_to(folder):
             return machine_code  # type: ignore[no-any-return]
-    warnings.warn(f"compiled code cannot be kept in {_cache_root()}; set GSCHED_CACHE_DIR", stacklevel=2)
+    warnings.warn(f"compiled code cannot be kept in {cache_root()}; set GSCHED_CACHE_DIR", stacklevel=2)
     return njit(error_model="numpy", **_OPTIONS)(function)  # type: ignore[no-any-return]
 
 
@@ -111,7 +111,7 @@ def _cache_folder(count: int) -> Path | None:
     files = {Path(kernel.__code__.co_filename) for kernel in _kernels[:count]}
     for source in sorted(files.union(Path(__file__).parent.rglob("*.py"))):
         digest.update(source.read_bytes() if source.is_file() else os.urandom(8))
-    folder = _cache_root() / f"py{sys.version_info[0]}{sys.version_info[1]}-{digest.hexdigest()}"
+    folder = cache_root() / f"py{sys.version_info[0]}{sys.version_info[1]}-{digest.hexdigest()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -120,7 +120,8 @@ def _cache_folder(count: int) -> Path | None:
     return folder
 
 
-def _cache_root() -> Path:
+def cache_root() -> Path:
+    """Return the folder for what gsched can make anew; the null device where there is no place for one."""
     if given := os.environ.get("GSCHED_CACHE_DIR"):
         return Path(given)
     try:

@@ -15,6 +15,8 @@ from gsched.cli.check import check
 from gsched.cli.compare import compare
 from gsched.cli.demo import demo
 from gsched.cli.generate import generate
+from gsched.cli.loadgen import loadgen
+from gsched.cli.serve import serve
 from gsched.cli.simulate import simulate
 from gsched.cli.validate import validate
 from gsched.errors import InputError, PolicyError, one_line
@@ -27,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for command in (demo, generate, validate, simulate, check, compare):
+for command in (demo, generate, validate, simulate, check, compare, serve, loadgen):
     app.command()(command)
 
 

@@ -1,0 +1,1 @@
+"""A load generator that sends prioritised requests to a scheduler."""

@@ -1,0 +1,134 @@
+"""What the twin says beside what was measured, by class."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from gsched.errors import InputError
+from gsched.live.loadgen.workload_config import SLO_LATENCY_NS
+from gsched.live.scheduler.engine import Batch, Engine, Outcome, Request, Rules
+from gsched.live.scheduler.estimates import ServiceTimes
+from gsched.live.scheduler.record import Served
+from gsched.live.scheduler.twin import replay
+from gsched.policies import Policy
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+class Row(NamedTuple):
+    """A class, measured and simulated; attainment in percent, latencies of what was done in ms, NaN of none."""
+
+    tier: int
+    slo: str
+    requests: int
+    attainment: float
+    simulated_attainment: float
+    p50: float
+    simulated_p50: float
+    p99: float
+    simulated_p99: float
+
+
+class _ServiceTimes:
+    """Draws service times from those measured: of the same model and batch size, else of the nearest size, scaled."""
+
+    def __init__(self, served: Iterable[Served], models: Sequence[str], seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        batches = {entry.batch: entry for entry in served if entry.batch >= 0}
+        seconds: dict[tuple[int, int], list[float]] = defaultdict(list)
+        for entry in batches.values():
+            seconds[models.index(entry.model), entry.batch_size].append(entry.batch_seconds)
+        self._seconds = dict(seconds)
+
+    def lines(self, models: int) -> list[tuple[float, float]]:
+        """Return for each model the straight line that fits its measured batches best."""
+        return [self._line(model) for model in range(models)]
+
+    def _line(self, model: int) -> tuple[float, float]:
+        sizes = [size for of, size in self._seconds if of == model]
+        means = [float(np.mean(self._seconds[model, size])) for size in sizes]
+        if len(sizes) < 2:
+            return (0.0, means[0] / sizes[0]) if sizes else (0.0, 0.0)
+        weights = [len(self._seconds[model, size]) ** 0.5 for size in sizes]
+        each, fixed = np.polyfit(sizes, means, 1, w=weights)
+        return (
+            (float(fixed), float(each)) if fixed >= 0 and each >= 0 else (0.0, float(np.mean(means) / np.mean(sizes)))
+        )
+
+    def draw(self, batch: Batch) -> float:
+        """Return the seconds of a batch."""
+        size = len(batch.requests)
+        known = [of for of in self._seconds if of[0] == batch.model]
+        nearest = min(known, key=lambda of: abs(of[1] - size))
+        return float(self._rng.choice(self._seconds[nearest])) * size / nearest[1]
+
+
+def compare(served: Sequence[Served], policy: Policy, devices: int, rules: Rules, seed: int) -> list[Row]:
+    """Repeat the arrivals of a record through the engine in virtual time, with service times drawn from the record.
+
+    Args:
+        served: the record.
+        policy: that of the run, or another.
+        devices: batches that run at once.
+        rules: those of the run, or others.
+        seed: of the draw.
+
+    Raises:
+        InputError: a model was never computed, so nothing is known of how long it takes.
+    """
+    models = sorted({entry.model for entry in served})
+    missing = set(models) - {entry.model for entry in served if entry.batch >= 0}
+    if missing:
+        raise InputError.one("record", f"model {min(missing)}", "was never computed", "record a longer run")
+    times = _ServiceTimes(served, models, seed)
+    engine = Engine(models, devices, policy, ServiceTimes(times.lines(len(models))), rules)
+    requests = [
+        Request(models.index(entry.model), entry.tier, entry.arrival + entry.deadline, entry.arrival, entry)
+        for entry in served
+        if entry.outcome is not Outcome.CANCELLED
+    ]
+    simulated = [
+        answer.request.payload._replace(outcome=answer.outcome, latency=now - answer.request.arrival)
+        for now, answer in replay(engine, requests, times.draw)
+    ]
+    return _rows([entry for entry in served if entry.outcome is not Outcome.CANCELLED], simulated)
+
+
+def _rows(measured: Iterable[Served], simulated: Iterable[Served]) -> list[Row]:
+    groups: dict[tuple[int, str], tuple[list[Served], list[Served]]] = defaultdict(lambda: ([], []))
+    for side, entries in enumerate((measured, simulated)):
+        for entry in entries:
+            groups[entry.tier, entry.slo][side].append(entry)
+    order = [*SLO_LATENCY_NS, "longer", "none"]
+    rows = []
+    for (tier, slo), (real, virtual) in sorted(groups.items(), key=lambda item: (item[0][0], order.index(item[0][1]))):
+        pairs = zip(_figures(real), _figures(virtual), strict=True)
+        rows.append(Row(tier, slo, len(real), *(figure for pair in pairs for figure in pair)))
+    return rows
+
+
+def _figures(entries: Sequence[Served]) -> tuple[float, float, float]:
+    """Return attainment in percent, and the p50 and p99 latency in ms."""
+    times = [1e3 * entry.latency for entry in entries if entry.outcome is Outcome.DONE]
+    p50, p99 = np.percentile(times, [50, 99]).tolist() if times else (float("nan"), float("nan"))
+    return 100 * sum(entry.in_time for entry in entries) / len(entries), p50, p99
+
+
+def comparison_table(rows: Iterable[Row]) -> "Table":
+    """Return a table of the classes, simulated beside measured."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("tier")
+    table.add_column("slo")
+    for title in ("requests", "in time", "simulated", "p50_ms", "simulated", "p99_ms", "simulated"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        shares = [f"{share:.1f}%" for share in (row.attainment, row.simulated_attainment)]
+        times = [f"{time:,.1f}" for time in (row.p50, row.simulated_p50, row.p99, row.simulated_p99)]
+        table.add_row(str(row.tier), row.slo, f"{row.requests:,}", *shares, *times)
+    return table
