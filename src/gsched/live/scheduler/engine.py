@@ -321,8 +321,8 @@ class Engine:
             if request.slot < 0 or request.latest > now:
                 continue
             needs = self.times.careful(request.model, 1)
-            if now + needs < self._limit(request):  # batches have become faster since
-                request.latest = self._limit(request) - needs
+            request.latest = self._limit(request) - needs
+            if request.latest > now:  # batches have become faster since
                 heappush(self._last_starts, (request.latest, next(self._sequence), request))
                 continue
             self._unqueue(request)
