@@ -379,6 +379,155 @@ def test_closing_answers_what_waits_and_what_runs() -> None:
     assert engine.idle
 
 
+def test_admission_divides_the_work_among_devices() -> None:
+    """Two batches of 0.75 s run; behind them a request would be done after 1.5 s on average, and not before."""
+    engine = new_engine("edf", 2, Rules())
+    for _ in range(2):
+        engine.submit(waiting(1, math.inf), 0.0)
+    late, in_time = waiting(1, 1.49), waiting(1, 1.51)
+    assert answers_of(engine.submit(late, 0.0)) == [(late, Outcome.REJECTED)]
+    assert answers_of(engine.submit(in_time, 0.0)) == []
+
+
+def test_admission_counts_those_with_an_equal_key() -> None:
+    engine = new_engine("baseline", 1, Rules())
+    engine.submit(waiting(1, math.inf), 0.0)
+    engine.submit(waiting(1, math.inf), 0.0)
+    late = waiting(1, 0.75 + 0.75)  # enough without the one that waits
+    assert answers_of(engine.submit(late, 0.0)) == [(late, Outcome.REJECTED)]
+
+
+def test_admission_expects_overdue_batches_to_end_now() -> None:
+    engine = new_engine("baseline", 1, Rules())
+    engine.submit(waiting(1, math.inf), 0.0)
+    late = waiting(1, 10.0 + 0.74, at=10.0)
+    assert answers_of(engine.submit(late, 10.0)) == [(late, Outcome.EXPIRED)]
+    waits = waiting(1, 10.0 + 1.0, at=10.0)
+    assert answers_of(engine.submit(waits, 10.0)) == []
+    behind = waiting(1, 10.0 + 1.2, at=10.0)
+    assert answers_of(engine.submit(behind, 10.0)) == [(behind, Outcome.REJECTED)]
+
+
+def test_admission_does_not_wait_for_what_gives_way() -> None:
+    engine = new_engine("tiered", 1, Rules())
+    engine.submit(waiting(3, 100.0), 0.0)
+    assert only(Abort, engine.submit(waiting(1, 1.0), 0.0)) == [Abort(0)]
+
+
+def test_the_last_of_the_lowest_tier_makes_room() -> None:
+    engine = new_engine("tiered", 1, Rules(max_queue=3, admission=False))
+    engine.submit(waiting(1, math.inf), 0.0)
+    soon, last, second = waiting(3, 40.0), waiting(3, 60.0), waiting(2, 99.0)
+    for request in (soon, last, second):
+        engine.submit(request, 0.0)
+    assert answers_of(engine.submit(waiting(1, 50.0), 0.0)) == [(last, Outcome.REJECTED)]
+
+
+def test_a_cancelled_request_of_a_stopped_batch_does_not_come_back() -> None:
+    engine, victim = preemptible()
+    urgent = waiting(1, 1.0)
+    engine.submit(urgent, 0.0)
+    engine.cancel(victim, 0.05)
+    engine.aborted(0, 0.1)
+    assert answers_of(engine.completed(0, 0.9)) == [(urgent, Outcome.DONE)]
+    assert engine.idle
+
+
+def test_requests_get_more_time_when_batches_become_faster() -> None:
+    engine = new_engine("edf", 2, Rules(admission=False, max_batch=1))
+    for _ in range(2):
+        engine.submit(waiting(1, math.inf), 0.0)
+    request, keeper = waiting(1, 3.0), waiting(1, math.inf)
+    engine.submit(request, 0.0)
+    for _ in range(40):
+        engine.times.observe(0, 1, 0.375)  # half of what was expected
+    assert engine.next_wake == 2.25
+    assert engine.wake(2.25) == []
+    assert 2.25 < engine.next_wake < 3.0
+    engine.submit(keeper, 2.3)
+    assert answers_of(engine.wake(2.9)) == [(request, Outcome.EXPIRED)]
+
+
+def test_anyone_in_a_batch_bounds_it() -> None:
+    """The second of four is due soonest: a batch of three would take 1.75 s."""
+    engine = new_engine("baseline", 1, Rules(admission=False))
+    engine.submit(waiting(1, math.inf), 0.0)
+    for due in (math.inf, 2.4, math.inf, math.inf):
+        engine.submit(waiting(1, due, at=0.1), 0.1)
+    (start,) = only(Start, engine.completed(0, 0.75))
+    assert len(start.batch.requests) == 2
+
+
+def two_running(first: int, second: int) -> Engine:
+    """Two devices that run requests of these tiers, until 0.75 and until 1.0."""
+    engine = new_engine("tiered", 2, Rules(admission=False))
+    engine.submit(waiting(first, 100.0), 0.0)
+    engine.submit(waiting(second, 100.0, 1), 0.0)
+    return engine
+
+
+def test_nobody_is_stopped_where_any_device_is_free_in_time() -> None:
+    assert only(Abort, two_running(3, 3).submit(waiting(1, 0.75 + 0.8), 0.0)) == []
+    assert only(Abort, two_running(3, 3).submit(waiting(1, 0.75 + 0.7), 0.0)) == [Abort(1)]
+
+
+def test_the_lowest_tier_is_stopped_first_then_what_would_take_longest() -> None:
+    assert only(Abort, two_running(3, 2).submit(waiting(1, 1.0), 0.0)) == [Abort(0)]
+    assert only(Abort, two_running(2, 3).submit(waiting(1, 1.0), 0.0)) == [Abort(1)]
+    assert only(Abort, two_running(1, 3).submit(waiting(2, 1.0), 0.0)) == [Abort(1)]
+    assert only(Abort, two_running(1, 1).submit(waiting(2, 1.0), 0.0)) == []
+
+
+def test_work_is_stopped_only_for_the_request_that_goes_first() -> None:
+    """The other model's head would be late, but it is not its turn."""
+    engine, _ = preemptible()
+    engine.submit(waiting(1, 50.0), 0.0)
+    assert only(Abort, engine.submit(waiting(2, 1.2, 1), 0.0)) == []
+
+
+def test_what_is_measured_is_learnt() -> None:
+    engine = new_engine("baseline", 1, Rules())
+    engine.submit(waiting(1, math.inf), 0.0)
+    engine.completed(0, 1.5)
+    assert engine.times.expected(0, 1) == pytest.approx(0.75 * 1.1)
+
+
+def test_first_measurements_in_figures() -> None:
+    times = ServiceTimes([(0.0, 1.0)])
+    times.observe(0, 2, 3.0)
+    assert times.expected(0, 1) == pytest.approx(1.05)
+    assert times.careful(0, 1) == pytest.approx(1.05 + 2 * 0.05)
+
+
+class Patient:
+    """A policy in plain Python that starts nothing before time 5."""
+
+    def choose(self, view: object) -> tuple[int, int] | None:
+        for model in view.waiting():  # type: ignore[attr-defined]
+            if view.now < 5.0:  # type: ignore[attr-defined]
+                view.wake_at(5.0)  # type: ignore[attr-defined]
+                return None
+            gang = view.idle_gang(model)  # type: ignore[attr-defined]
+            if gang is not None:
+                return model, gang
+        return None
+
+
+def test_a_policy_in_plain_python_is_woken_when_it_wants() -> None:
+    engine = Engine(["a", "b"], 1, find_policy(Patient()), ServiceTimes([(0.0, 1.0)] * 2), OBEDIENT)
+    requests = [waiting(1, math.inf), waiting(1, math.inf, 1, at=1.0)]
+    ends = [now for now, _ in replay(engine, requests, batch_seconds)]
+    assert ends == [6.0, 7.0]
+
+
+def test_the_twin_forgets_the_end_of_a_stopped_batch() -> None:
+    engine = new_engine("tiered", 1, Rules(admission=False))
+    victim = Request(0, 3, 100.0, 0.0, payload=Arrival(0.0, 0, 3, 100.0, 0.6))
+    urgent = Request(0, 1, 1.0, 0.1, payload=Arrival(0.1, 0, 1, 1.0, 0.8))
+    ends = {answer.request.tier: now for now, answer in replay(engine, [victim, urgent], batch_seconds)}
+    assert ends == pytest.approx({1: 0.9, 3: 1.5})
+
+
 @given(
     operations=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(1, 3), _ticks), max_size=120),
     policy=st.sampled_from(POLICIES),

@@ -351,7 +351,7 @@ class Engine:
                 break
             self._start(*decision, now)
         if self.rules.preempt and self._queued:
-            self._preempt(now)
+            self._preempt()
 
     def _drop_heads(self, now: float) -> bool:
         """End the requests that would start next but are too late; tell whether any is left."""
@@ -386,13 +386,13 @@ class Engine:
                 return
             yield request
 
-    def _preempt(self, now: float) -> None:
+    def _preempt(self) -> None:
         """Stop a batch where the request that goes first could then be in time and would otherwise be late."""
         if any(batch is None or batch.stopping for batch in self.running):
             return
         _, request = min(self._slots.heads(), key=lambda head: head[0])
         batches = [batch for batch in self.running if batch]
-        if request.latest <= now or min(batch.expected_end for batch in batches) <= request.latest:
+        if min(batch.expected_end for batch in batches) <= request.latest:
             return
         victims = [batch for batch in batches if self._gives_way(batch, request)]
         if victims:
