@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock benchmark clean
+.PHONY: help demo live test lint format lock benchmark clean
 
 help:
 	@echo "make demo       install gsched and show what it does"
+	@echo "make live       install what gsched serve and gsched loadgen need"
 	@echo "make test       install what the tests need and run them"
 	@echo "make lint       check format, style, types and the direction of imports"
 	@echo "make format     format the code"
@@ -18,8 +19,12 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/gsched demo
 
+live: $(VENV)/.installed
+	@$(PIP) install --require-hashes -r requirements-live.lock
+
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	@scripts/install_test_tools.sh $(BIN)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
@@ -52,13 +57,14 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
 	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-emit-find-links --no-header --upgrade
+
 lock: $(VENV)/.installed-dev
 	$(PIP) install uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --no-header --upgrade --output-file requirements.lock pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --no-header --upgrade --constraint requirements.lock --extra all --group dev \
-	  --output-file requirements-dev.lock pyproject.toml
+	$(LOCK) --output-file requirements.lock pyproject.toml
+	$(LOCK) --constraint requirements.lock --extra all --output-file requirements-live.lock pyproject.toml
+	$(LOCK) --constraint requirements-live.lock --extra all --group dev --output-file requirements-dev.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,5 +1,6 @@
-"""MLPerf LoadGen against the scheduler: `gsched loadgen` with the defaults of its document."""
+"""MLPerf LoadGen against the scheduler: `gsched loadgen`, whose defaults are those of its document."""
 
 from gsched.cli.scripts import run
 
-run("loadgen", defaults={"output_dir": "./loadgen_logs", "metrics_csv": "./metrics.csv"})
+if __name__ == "__main__":  # the processes of the classes import this file, too
+    run("loadgen")

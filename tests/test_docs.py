@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -35,14 +36,52 @@ def checkout(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_commands_work(document: Path, checkout: Path) -> None:
     environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    for command in commands(document):
-        if command.startswith("make ") or " make " in command:
-            target = command.split("make ")[1].split()[0]
-            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), command
-            continue
-        done = subprocess.run(command, shell=True, cwd=checkout, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        assert "Traceback" not in done.stderr
+    with Background(checkout, environment) as background:
+        for command in commands(document):
+            if command.startswith("make ") or " make " in command:
+                target = command.split("make ")[1].split()[0]
+                assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), command
+            elif command.endswith("&"):
+                background.start(command.removesuffix("&"))
+            elif command == "kill %1":
+                background.end()
+            else:
+                done = subprocess.run(
+                    command, shell=True, cwd=checkout, env=environment, capture_output=True, text=True
+                )
+                assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+                assert "Traceback" not in done.stderr
+
+
+class Background:
+    """The command that a reader has put into the background."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder, self.environment = folder, environment
+        self.process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> "Background":
+        return self
+
+    def start(self, command: str) -> None:
+        assert self.process is None
+        self.process = subprocess.Popen(
+            shlex.split(command), cwd=self.folder, env=self.environment, stderr=subprocess.PIPE, text=True
+        )
+
+    def end(self) -> None:
+        """Ask it to end, as `kill` does."""
+        assert self.process
+        self.process.terminate()
+        _, told = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0, told
+        assert "Traceback" not in told
+        self.process = None
+
+    def __exit__(self, *_: object) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.communicate()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

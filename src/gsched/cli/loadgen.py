@@ -9,14 +9,16 @@ import typer
 from gsched.cli import options
 from gsched.cli.console import err, out, print_table, stages
 from gsched.cli.extras import require_extra
-from gsched.errors import InputError
+from gsched.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gsched.live.loadgen.class_process import ClassPlan
     from gsched.live.loadgen.peak import Trial
     from gsched.live.loadgen.plans import Load
     from gsched.live.loadgen.run import ClassRun
+    from gsched.live.loadgen.sut import Connection
 
 
 class Workload(StrEnum):
@@ -73,7 +75,9 @@ def loadgen(
     max_in_flight: Annotated[
         int, typer.Option(help="Calls under way at most in each class.", min=1, metavar="N")
     ] = 1000,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for the scheduler at the start.", min=0)] = 10.0,
+    wait: Annotated[
+        float, typer.Option(help="Seconds to wait for the scheduler at the start.", min=0.1, max=86_400)
+    ] = 10.0,
     tls_ca: Annotated[
         Path | None, typer.Option(help="Certificate authority of the scheduler (PEM); turns on TLS.", metavar="FILE")
     ] = None,
@@ -87,19 +91,21 @@ def loadgen(
 
     Example: gsched loadgen --total-qps 20 --duration-ms 10000
     """
-    require_extra("live", "grpc", "mlperf_loadgen")
-    from gsched.files import read_bytes, require_folder
-    from gsched.live.loadgen.plans import Load
+    uses_loadgen = pattern is None and not find_peak
+    require_extra("live", "grpc", *(["mlperf_loadgen"] if uses_loadgen else []))
+    from gsched.files import require_folder
+    from gsched.live.loadgen.plans import Load, class_plans
     from gsched.live.loadgen.reach import require_scheduler
-    from gsched.live.loadgen.sut import Connection
 
     if report:
         require_extra("report", "matplotlib")
-    for folder in (output_dir, metrics_csv.parent, *([report.parent] if report else [])):
-        require_folder(folder)
-    token = read_bytes(token_file).decode(errors="replace").strip() if token_file else ""
-    connection = Connection(scheduler_url, token, read_bytes(tls_ca) if tls_ca else None, timeout, max_in_flight)
-    kind = pattern.value if pattern else ("poisson" if find_peak else None)
+    if find_peak and (report or pattern is Pattern.TRACE):
+        message = "--find-peak writes no report, and cannot change the load of a trace"
+        raise InputError.one("options", "", message, "leave one out")
+    for path in (metrics_csv, *([report] if report else [])):
+        _require_place(path)
+    connection = _connection(scheduler_url, token_file, tls_ca, timeout, max_in_flight)
+    kind = None if uses_loadgen else (pattern or Pattern.POISSON).value
     load = Load(
         connection,
         total_qps,
@@ -112,24 +118,64 @@ def loadgen(
         trace,
         output_dir,
     )
-    if find_peak and pattern is Pattern.TRACE:
-        raise InputError.one("options", "", "--find-peak cannot change the load of a trace", "leave one out")
+    plans = class_plans(load)
+    for logs in filter(None, (plan.logs for plan in plans)):
+        require_folder(logs)
     require_scheduler(connection, wait)
     if find_peak:
         return _find_peak(load, attainment, json=json, quiet=quiet)
-    return _run(load, metrics_csv, report, json=json, quiet=quiet)
+    return _run(load, plans, metrics_csv, report, json=json, quiet=quiet)
 
 
-def _run(load: "Load", metrics_csv: Path, report: Path | None, *, json: bool, quiet: bool) -> int:
+def _require_place(path: Path) -> None:
+    from gsched.files import require_folder
+
+    if path.is_dir():
+        raise InputError.one(path, "", "is a folder", "name a file in it")
+    require_folder(path.parent)
+
+
+def _connection(
+    url: str, token_file: Path | None, tls_ca: Path | None, timeout: float, max_in_flight: int
+) -> "Connection":
+    from gsched.live.loadgen.sut import Connection
+
+    if not url.strip():
+        raise InputError.one("options", "--scheduler-url", "is empty", "give HOST:PORT")
+    token = _token(token_file) if token_file else ""
+    authority = _authority(tls_ca) if tls_ca else None
+    return Connection(url, token, authority, timeout, max_in_flight)
+
+
+def _token(path: Path) -> str:
+    from gsched.files import read_bytes
+
+    token = read_bytes(path).decode(errors="replace").strip()
+    if not (token and token.isascii() and token.isprintable()):
+        raise InputError.one(path, "", "holds no token of printable ASCII characters", "write one into it")
+    return token
+
+
+def _authority(path: Path) -> bytes:
+    import ssl
+
+    from gsched.files import read_bytes
+
+    pem = read_bytes(path)
+    try:
+        ssl.create_default_context(cadata=pem.decode("ascii"))
+    except (ssl.SSLError, ValueError):
+        raise InputError.one(path, "", "holds no certificate (PEM)", "give that of the scheduler's authority") from None
+    return pem
+
+
+def _run(
+    load: "Load", plans: "Sequence[ClassPlan]", metrics_csv: Path, report: Path | None, *, json: bool, quiet: bool
+) -> int:
     """Run the load once, write what came of it, and say so."""
     from gsched.live.loadgen.metrics import write_csv
-    from gsched.live.loadgen.plans import class_plans
-    from gsched.live.loadgen.run import run_load
+    from gsched.live.loadgen.run import complaints, run_load
 
-    plans = class_plans(load)
-    for plan in plans:
-        if plan.logs:
-            plan.logs.mkdir(parents=True, exist_ok=True)
     length = max(plan.sending for plan in plans)
     with stages(quiet=quiet) as progress:
         progress.stage("Starting the classes")
@@ -146,16 +192,20 @@ def _run(load: "Load", metrics_csv: Path, report: Path | None, *, json: bool, qu
         from gsched.live.loadgen.report import write_report
 
         write_report(runs, load, report)
-    complaints = [f"{run.plan.name}: {complaint}" for run in runs for complaint in run.complaints()]
+    problems = complaints(runs)
     if json:
-        _print_json(runs, complaints)
+        _print_json(runs, problems)
     elif not quiet:
         _print_run(runs, metrics_csv, report)
-    for complaint in complaints:
-        err().print(complaint, style="red", markup=False)
-    if complaints:
+    _print_problems(problems)
+    if problems:
         err().print("The run is not usable as a measurement.", style="bold red")
-    return 1 if complaints else 0
+    return 1 if problems else 0
+
+
+def _print_problems(problems: "Sequence[str]") -> None:
+    for problem in problems:
+        err().print(one_line(problem), style="red", markup=False)
 
 
 def _print_run(runs: "Sequence[ClassRun]", metrics_csv: Path, report: Path | None) -> None:
@@ -173,12 +223,12 @@ def _print_run(runs: "Sequence[ClassRun]", metrics_csv: Path, report: Path | Non
         out().print(f"Report written to {report}", markup=False)
 
 
-def _print_json(runs: "Sequence[ClassRun]", complaints: "Sequence[str]") -> None:
+def _print_json(runs: "Sequence[ClassRun]", problems: "Sequence[str]") -> None:
     import json
 
     from gsched.live.loadgen.tables import figures
 
-    typer.echo(json.dumps({"usable": not complaints, "problems": complaints, "classes": figures(runs)}, indent=2))
+    typer.echo(json.dumps({"usable": not problems, "problems": problems, "classes": figures(runs)}, indent=2))
 
 
 def _find_peak(load: "Load", attainment: float, *, json: bool, quiet: bool) -> int:
@@ -190,11 +240,13 @@ def _find_peak(load: "Load", attainment: float, *, json: bool, quiet: bool) -> i
 
         def tried(trial: "Trial") -> None:
             requests = sum(run.issued for run in trial.runs)
-            trials.append({"qps": trial.qps, "kept": trial.kept, "worst": trial.worst, "class": trial.worst_class})
+            told = {"qps": trial.qps, "kept": trial.kept, "worst": trial.worst, "class": trial.worst_class}
+            trials.append({**told, "problems": trial.problems})
             if not quiet and not json:
-                verdict = "kept" if trial.kept else "missed"
+                verdict = "kept" if trial.kept else "unusable" if trial.problems else "missed"
                 worst = f"{100 * trial.worst:.1f}% in {trial.worst_class}"
-                out().print(f"{trial.qps:9,.1f} requests/s: {verdict:6} (worst {worst}; {requests:,} requests)")
+                out().print(f"{trial.qps:9,.1f} requests/s: {verdict:8} (worst {worst}; {requests:,} requests)")
+                _print_problems(trial.problems)
 
         progress.stage("Searching the highest load")
         qps = find_peak(load, attainment, tried)

@@ -1,5 +1,6 @@
 """gsched serve."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gsched.cli import options
-from gsched.cli.console import err, out, print_table, stages
+from gsched.cli.console import out, print_table, stages
 from gsched.cli.extras import require_extra
 from gsched.errors import InputError
 
@@ -118,7 +119,8 @@ def serve(
 
     Example: gsched serve --backend emulated --metrics-port 9400
     """
-    require_extra("live", "grpc", "structlog", "prometheus_client")
+    require_extra("live", "grpc", "grpc_health", "grpc_reflection", "structlog", "prometheus_client")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would write lines of its own beside the log
     from gsched.live.scheduler.engine import Rules
 
     chosen = _policy(policy, options.settings_of(settings))
@@ -150,6 +152,8 @@ def _serve(
     quiet: bool,
 ) -> None:
     """Load the models, measure how long they take, and serve."""
+    import structlog
+
     from gsched.live.scheduler.backends.emulated import Emulated
     from gsched.live.scheduler.launch import Plan, configure_logs, measured_lines, run
 
@@ -159,19 +163,22 @@ def _serve(
         progress.stage("Loading the models")
         computes = _backend(models, **where)
         progress.stage("Measuring how long they take")
-        known = isinstance(computes, Emulated)
-        lines = list(computes.profiles.values()) if known else measured_lines(computes, rules.max_batch)
+        if isinstance(computes, Emulated):
+            lines = list(computes.profiles.values())
+        else:
+            lines = measured_lines(computes, rules.max_batch)
     plan = Plan(computes, where["devices"], lines, policy, rules, access, **extras)
 
     def ready(server: "Server", metrics_port: int | None) -> None:
-        if quiet:
-            return
+        log = structlog.get_logger()
         for name, (fixed, each) in zip(models, lines, strict=True):
-            err().print(f"{name}: {1e3 * fixed:.2f} ms a batch and {1e3 * each:.2f} ms a request", markup=False)
+            log.info("model", name=name, ms_per_batch=round(1e3 * fixed, 2), ms_per_request=round(1e3 * each, 2))
         if metrics_port:
-            err().print(f"Metrics on http://{access.host}:{metrics_port}/metrics", markup=False)
-        out().print(f"Serving {', '.join(models)} on {access.host}:{server.port}, policy {policy.name}", markup=False)
-        out().file.flush()
+            log.info("metrics", url=f"http://{access.address(metrics_port)}/metrics")
+        if not quiet:
+            where = access.address(server.port)
+            out().print(f"Serving {', '.join(models)} on {where}, policy {policy.name}", markup=False)
+            out().file.flush()
 
     run(plan, ready)
 
@@ -235,13 +242,27 @@ def _access(
 
     if (tls_cert is None) != (tls_key is None):
         raise InputError.one("options", "", "--tls-cert and --tls-key belong together", "give both")
-    certificate = (read_bytes(tls_cert), read_bytes(tls_key)) if tls_cert and tls_key else None
+    certificate = None
+    if tls_cert and tls_key:
+        certificate = read_bytes(tls_cert), read_bytes(tls_key)
+        _require_pair(tls_cert, tls_key)
     token = read_bytes(token_file).decode(errors="replace").strip() if token_file else ""
-    if token_file and not token:
-        raise InputError.one(token_file, "", "holds no token", "write one into it")
+    if token_file and not (token and token.isascii() and token.isprintable()):
+        raise InputError.one(token_file, "", "holds no token", "write one line of plain letters and digits into it")
     return Access(
         host, port, max_message_mb << 20, max_calls, token, certificate, finite=non_finite is NonFinite.REFUSE
     )
+
+
+def _require_pair(certificate: Path, key: Path) -> None:
+    import ssl
+
+    try:  # with a password, as it would otherwise ask for that of an encrypted key
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except OSError as error:
+        reason = getattr(error, "reason", None) or "not PEM"
+        message = f"is no certificate for the key in {key} ({reason})"
+        raise InputError.one(certificate, "", message, "give both as PEM, the key not encrypted") from error
 
 
 def _simulate(record: Path, policy: "Policy", devices: int, rules: "Rules", seed: int, *, json: bool) -> int:
@@ -253,7 +274,8 @@ def _simulate(record: Path, policy: "Policy", devices: int, rules: "Rules", seed
     if json:
         import json as writer
 
-        typer.echo(writer.dumps([row._asdict() for row in rows], indent=2))
+        known = [{name: None if value != value else value for name, value in row._asdict().items()} for row in rows]
+        typer.echo(writer.dumps(known, indent=2))
         return 0
     out().print(f"{sum(row.requests for row in rows):,} requests of {record}, policy {policy.name}", markup=False)
     out().print()

@@ -17,6 +17,7 @@ from gsched.live.loadgen.generated.wire_pb2 import RawInferRequest
 SERVICE = "scheduler.SchedulerService"
 METHOD = f"/{SERVICE}/Infer"
 LITTLE_ENDIAN = np.dtype("<f4")
+_TENSOR_TAG = b"\x22"  # field 4, length-delimited
 
 Tensor = npt.NDArray[np.float32]
 
@@ -33,9 +34,21 @@ class Call(NamedTuple):
 
 def encode(tier: int, deadline_ns: int, model: str, tensor: Tensor, shape: Sequence[int]) -> bytes:
     """Return the bytes of an `InferRequest`; the tensor may have any shape."""
-    content = tensor.astype(LITTLE_ENDIAN, copy=False).tobytes()
-    raw = RawInferRequest(tier=tier, deadline_ns=deadline_ns, model_name=model, input_tensor=content, input_shape=shape)
-    return raw.SerializeToString()
+    content = np.ascontiguousarray(tensor, LITTLE_ENDIAN)
+    head = RawInferRequest(tier=tier, deadline_ns=deadline_ns, model_name=model).SerializeToString()
+    tail = RawInferRequest(input_shape=shape).SerializeToString()
+    # The field is written by hand, as a message would copy it twice
+    field = b"".join((_TENSOR_TAG, _varint(content.nbytes))) if content.size else b""
+    return b"".join((head, field, content.data.cast("B") if content.size else b"", tail))
+
+
+def _varint(number: int) -> bytes:
+    """Return a length as protobuf writes it."""
+    low = []
+    while number > 0x7F:
+        low.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*low, number])
 
 
 def decode(data: bytes) -> Call:
@@ -46,11 +59,11 @@ def decode(data: bytes) -> Call:
     """
     try:
         raw = RawInferRequest.FromString(data)
-        tensor = np.frombuffer(raw.input_tensor, LITTLE_ENDIAN) if len(raw.input_tensor) % 4 == 0 else None
-        shape = tuple(raw.input_shape)
-        if tensor is None or tensor.size != np.prod(shape, dtype=np.int64):
-            # Legal but unusual: floats one by one, or packed in several pieces
+        raw.DiscardUnknownFields()
+        if raw.ByteSize() == len(data) and len(raw.input_tensor) % 4 == 0:
+            tensor = np.frombuffer(raw.input_tensor, LITTLE_ENDIAN)
+        else:  # legal but unusual, such as floats one by one, or packed in several pieces of which `raw` has the last
             tensor = np.array(InferRequest.FromString(data).input_tensor, np.float32)
-    except DecodeError as error:
-        raise ValueError(f"the bytes are no InferRequest ({error})") from None
-    return Call(raw.tier, raw.deadline_ns, raw.model_name, shape, tensor)
+    except DecodeError:
+        raise ValueError("the bytes are no InferRequest") from None
+    return Call(raw.tier, raw.deadline_ns, raw.model_name, tuple(raw.input_shape), tensor)

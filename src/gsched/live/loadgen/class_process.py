@@ -1,9 +1,10 @@
 """A class's load, in a process of its own: LoadGen's controller is one to a process, and threads of one abort it."""
 
 import os
-import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -14,10 +15,11 @@ from gsched.live.loadgen.schedule import Schedule
 from gsched.live.loadgen.sut import Connection, SchedulerSUT
 from gsched.live.loadgen.verdict import Verdict, read_verdict
 from gsched.live.loadgen.workload_config import SLO_LATENCY_NS
+from gsched.live.memory import keep_large_blocks
 
 CONNECT = 5.0  # seconds for connecting before the start
 REPORT = 0.25  # seconds between two reports
-SPIN = 0.001  # seconds before a time from which sleeping is too coarse
+NO_AUDIT = ""  # LoadGen would obey any audit.config that it finds where it runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,10 @@ class ClassPlan:
     Args:
         tier: of its requests.
         slo: of its requests.
-        qps: requested rate.
+        qps: requested rate, on average.
         duration: seconds for which requests are sent, at least.
         connection: to the scheduler.
-        seeds: five, of the schedule, LoadGen's samples (two), and inputs.
+        seeds: of the schedule, LoadGen's samples (two), and models and inputs.
         min_queries: LoadGen goes on until there are as many.
         logs: folder for LoadGen's logs.
         schedule: when to send; None lets LoadGen do it.
@@ -73,19 +75,27 @@ class Report:
 
 def run_class(plan: ClassPlan, pipe: Pipe) -> None:
     """Wait for the word to go, send the class's requests, and report what comes of them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    models = plan.schedule.models if plan.schedule else None
-    complete = {} if plan.schedule is None else {"complete": lambda _ids: None}
-    sut = SchedulerSUT(plan.connection, plan.tier, plan.slo, seed=plan.seeds[3], models=models, **complete)
+    keep_large_blocks()
+    sut, drive = _with_loadgen(plan) if plan.schedule is None else _on_schedule(plan, plan.schedule)
     sut.connect(CONNECT)
     reporter = _Reporter(sut, pipe)
-    pipe.send(Report())
-    pipe.recv()
+    with _parent():
+        pipe.send(Report())
+        pipe.recv()
     reporter.start()
-    end = _with_loadgen(plan, sut) if plan.schedule is None else _on_schedule(plan.schedule, sut)
+    end = drive()
     sut.drain(plan.connection.timeout + 1.0)
     reporter.finish(end)
     sut.destroy()
+
+
+@contextmanager
+def _parent() -> Iterator[None]:
+    """Talk to the parent; end at once where it is gone, and with it every reason to go on."""
+    try:
+        yield
+    except (EOFError, OSError):
+        os._exit(1)
 
 
 class _Reporter(threading.Thread):
@@ -99,11 +109,9 @@ class _Reporter(threading.Thread):
 
     def run(self) -> None:
         """Report until finished."""
-        try:
+        with _parent():
             while not self._over.wait(REPORT):
                 self._pipe.send(self._news())
-        except OSError:  # the parent is gone, and with it every reason to go on
-            os._exit(1)
 
     def finish(self, end: Report) -> None:
         """Send what is left together with how it ended."""
@@ -111,7 +119,8 @@ class _Reporter(threading.Thread):
         self.join()
         news = self._news()
         end.records, end.issued, end.ended = news.records, news.issued, True
-        self._pipe.send(end)
+        with _parent():
+            self._pipe.send(end)
 
     def _news(self) -> Report:
         with self._sut.lock:
@@ -120,13 +129,16 @@ class _Reporter(threading.Thread):
         return Report(fresh, self._sut.issued)
 
 
-def _with_loadgen(plan: ClassPlan, sut: SchedulerSUT) -> Report:
-    """Let MLPerf LoadGen's Server scenario issue the queries."""
+Drive = Callable[[], Report]
+"""Sends a class's requests, and says how that ended."""
+
+
+def _with_loadgen(plan: ClassPlan) -> tuple[SchedulerSUT, Drive]:
+    """Return a SUT whose queries MLPerf LoadGen's Server scenario issues."""
     import mlperf_loadgen as lg
 
     assert plan.logs is not None
-    folder = plan.logs.absolute()
-    os.chdir(folder)  # LoadGen obeys any audit.config that it finds where it runs
+    folder = plan.logs
     settings = lg.TestSettings()
     settings.scenario = lg.TestScenario.Server
     settings.mode = lg.TestMode.PerformanceOnly
@@ -135,19 +147,25 @@ def _with_loadgen(plan: ClassPlan, sut: SchedulerSUT) -> Report:
     settings.server_coalesce_queries = True
     settings.min_duration_ms = round(1000 * plan.duration)
     settings.min_query_count = max(1, plan.min_queries)
-    settings.schedule_rng_seed, settings.sample_index_rng_seed, settings.qsl_rng_seed, _ = plan.seeds
+    settings.schedule_rng_seed, settings.sample_index_rng_seed, settings.qsl_rng_seed, seed = plan.seeds
     output = lg.LogOutputSettings()
     output.outdir = str(folder)
     output.copy_summary_to_stdout = False
     logs = lg.LogSettings()
     logs.log_output = output
-    library = make_qsl()
-    lg.StartTestWithLogSettings(sut.build_sut(), library, settings, logs)
-    lg.DestroyQSL(library)
-    try:
-        return Report(verdict=read_verdict(folder, SLO_LATENCY_NS[plan.slo]))
-    except ValueError as error:
-        return Report(problem=str(error))
+    logs.enable_trace = False  # megabytes a minute about its own threads
+    sut = SchedulerSUT(plan.connection, plan.tier, plan.slo, seed=seed)
+    system, library = sut.build_sut(), make_qsl()
+
+    def drive() -> Report:
+        lg.StartTestWithLogSettings(system, library, settings, logs, NO_AUDIT)
+        lg.DestroyQSL(library)
+        try:
+            return Report(verdict=read_verdict(folder, SLO_LATENCY_NS[plan.slo]))
+        except ValueError as error:
+            return Report(problem=str(error))
+
+    return sut, drive
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +173,17 @@ class _Sample:
     id: int
 
 
-def _on_schedule(schedule: Schedule, sut: SchedulerSUT) -> Report:
-    """Issue a query at each time of a schedule, whatever has become of the others."""
-    began, origin = time.time_ns(), time.perf_counter_ns()
-    for sample, at in enumerate(schedule.times.tolist()):
-        while (ahead := (at - (time.perf_counter_ns() - origin)) / 1e9) > 0:
-            time.sleep(ahead - SPIN if ahead > 2 * SPIN else 0)
-        sut.issue_query([_Sample(sample)])
-    return Report(began=began)
+def _on_schedule(plan: ClassPlan, schedule: Schedule) -> tuple[SchedulerSUT, Drive]:
+    """Return a SUT that gets a query at each time of a schedule, whatever has become of the others."""
+    models, seed = schedule.models, plan.seeds[3]
+    sut = SchedulerSUT(plan.connection, plan.tier, plan.slo, seed=seed, models=models, complete=lambda _ids: None)
+
+    def drive() -> Report:
+        began, origin = time.time_ns(), time.perf_counter_ns()
+        for sample, at in enumerate(schedule.times.tolist()):
+            while (ahead := at - (time.perf_counter_ns() - origin)) > 0:
+                time.sleep(ahead / 1e9)
+            sut.issue_query([_Sample(sample)])
+        return Report(began=began)
+
+    return sut, drive

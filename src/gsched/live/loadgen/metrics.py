@@ -37,7 +37,8 @@ class Record(TypedDict):
 
 OUTCOMES = ("done", "expired", "rejected", "failed", "timeout", "unavailable", "garbage", "unsent")
 """How a request may end: the first three are answers of the scheduler, `failed` an error that it reported, `timeout` no
-answer in time, `unavailable` no connection, `garbage` an answer that makes no sense, `unsent` too many under way."""
+answer in time, `unavailable` no connection, `garbage` an answer that makes no sense, `unsent` that the load generator
+could not send it, such as with too many under way."""
 ANSWERS = ("done", "expired", "rejected", "failed")
 
 COLUMNS = (
@@ -62,7 +63,7 @@ def write_csv(records: Iterable[Record], output_path: str | Path) -> None:
         known["slo_met"] = "true" if record["slo_met"] else "false"
         writer.writerow([known[column] for column in COLUMNS])
     with whole_file(Path(output_path)) as file:
-        file.write(text.getvalue().encode())
+        file.write(text.getvalue().encode(errors="replace"))  # what a scheduler says may hold half a character
 
 
 def by_class(records: Iterable[Record]) -> dict[tuple[int, str], list[Record]]:

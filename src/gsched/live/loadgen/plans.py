@@ -8,14 +8,14 @@ import numpy as np
 
 from gsched.errors import InputError
 from gsched.live.loadgen.class_process import ClassPlan
-from gsched.live.loadgen.schedule import PATTERNS, Class, Schedule, draw_schedule, read_trace
+from gsched.live.loadgen.schedule import PATTERNS, Class, draw_schedule, pattern_profile, read_trace
 from gsched.live.loadgen.sut import Connection
 from gsched.live.loadgen.workload_config import REQUEST_CLASSES, WORKLOAD_DISTRIBUTIONS
 
 SMALLEST_RATE = 0.01  # requests/s of a class below which it is left out
 MOST_REQUESTS = 5_000_000
 MOST_QPS = 100_000.0
-LONGEST = 86_400.0  # seconds
+SHORTEST, LONGEST = 1.0, 86_400.0  # seconds over which a trace's rate is taken at least; of any load at most
 
 Seeds = tuple[int, int, int, int]
 
@@ -67,32 +67,43 @@ class Load:
         if not 1 <= self.peak <= 1000:
             raise InputError.one("options", "", f"the peak must be 1 to 1000 times the load, not {self.peak:g}", "")
         if self.requests > MOST_REQUESTS:
-            message = f"that would be about {self.requests:,.0f} requests"
-            raise InputError.one("options", "", message, f"a run has at most {MOST_REQUESTS:,}")
+            raise _too_many("options", self.requests)
 
     @property
     def requests(self) -> float:
-        """About how many requests will be sent at most."""
-        return max(self.qps * self.duration * (self.peak if self.pattern else 1.0), self.min_queries)
+        """About how many requests will be sent; 0 with a trace, which tells."""
+        if self.trace is not None:
+            return 0.0
+        if self.pattern is not None:
+            return self.qps * self.duration * pattern_profile(self.pattern, self.duration, self.peak)[1]
+        return sum(max(qps * self.duration, self.min_queries) for qps in self.rates.values())
+
+    @property
+    def rates(self) -> dict[Class, float]:
+        """Base rate of each class that has any load."""
+        shares = WORKLOAD_DISTRIBUTIONS[self.workload]
+        rates = {kind: shares[kind] * self.qps for kind in REQUEST_CLASSES}
+        return {kind: qps for kind, qps in rates.items() if qps >= SMALLEST_RATE}
 
 
 def class_plans(load: Load) -> list[ClassPlan]:
     """Return the plan of each class that has any load.
 
     Raises:
-        InputError: no class has any, or the trace cannot be used.
+        InputError: no class has any, a class would take too long, or the trace cannot be used.
     """
-    shares = WORKLOAD_DISTRIBUTIONS[load.workload]
     seeds = class_seeds(load.seed)
-    traced = read_trace(load.trace, shares, load.seed) if load.trace else None
-    plans = [
-        _class_plan(load, kind, shares[kind] * load.qps, seeds[kind], traced)
-        for kind in REQUEST_CLASSES
-        if (kind in traced if traced is not None else shares[kind] * load.qps >= SMALLEST_RATE)
-    ]
+    if load.trace:
+        plans = _traced_plans(load, load.trace, seeds)
+    else:
+        plans = [_class_plan(load, kind, qps, seeds[kind]) for kind, qps in load.rates.items()]
     if not plans:
         message = f"no class would get {SMALLEST_RATE:g} requests/s"
         raise InputError.one("options", "", message, "raise --total-qps")
+    longest = max(plans, key=lambda plan: plan.sending)
+    if longest.sending > LONGEST:
+        message = f"{longest.name} would be loaded for {longest.sending:,.0f} s"
+        raise InputError.one(load.trace or "options", "", message, f"a run takes at most {LONGEST:,.0f} s")
     return plans
 
 
@@ -103,15 +114,29 @@ def class_seeds(seed: int) -> Mapping[Class, Seeds]:
     return {kind: (a, b, c, d) for kind, (a, b, c, d) in zip(REQUEST_CLASSES, drawn, strict=True)}
 
 
-def _class_plan(
-    load: Load, kind: Class, qps: float, seeds: Seeds, traced: Mapping[Class, Schedule] | None
-) -> ClassPlan:
+def _class_plan(load: Load, kind: Class, qps: float, seeds: Seeds) -> ClassPlan:
+    """Return the plan of a class that is loaded by LoadGen or after a pattern."""
     tier, slo = kind
-    schedule = None
-    if traced is not None:
-        schedule = traced[kind]
-        qps = len(schedule.times) / max(float(schedule.times[-1]) / 1e9, 1e-9)
-    elif load.pattern is not None:
-        schedule = draw_schedule(load.pattern, qps, load.duration, load.peak, seeds[0])
-    logs = None if schedule is not None else load.logs / f"tier{tier}_{slo}"
-    return ClassPlan(tier, slo, qps, load.duration, load.connection, seeds, load.min_queries, logs, schedule)
+    if load.pattern is None:
+        logs = load.logs / f"tier{tier}_{slo}"
+        return ClassPlan(tier, slo, qps, load.duration, load.connection, seeds, load.min_queries, logs)
+    schedule = draw_schedule(load.pattern, qps, load.duration, load.peak, seeds[0])
+    _, mean = pattern_profile(load.pattern, load.duration, load.peak)
+    return ClassPlan(tier, slo, qps * mean, load.duration, load.connection, seeds, schedule=schedule)
+
+
+def _traced_plans(load: Load, trace: Path, seeds: Mapping[Class, Seeds]) -> list[ClassPlan]:
+    schedules = read_trace(trace, WORKLOAD_DISTRIBUTIONS[load.workload], load.seed)
+    count = sum(len(schedule.times) for schedule in schedules.values())
+    if count > MOST_REQUESTS:
+        raise _too_many(trace, count)
+    duration = max(SHORTEST, *(schedule.times[-1] / 1e9 for schedule in schedules.values()))
+    return [
+        ClassPlan(*kind, len(schedule.times) / duration, duration, load.connection, seeds[kind], schedule=schedule)
+        for kind, schedule in schedules.items()
+    ]
+
+
+def _too_many(source: object, count: float) -> InputError:
+    message = f"that would be about {count:,.0f} requests"
+    return InputError.one(source, "", message, f"a run has at most {MOST_REQUESTS:,}")

@@ -1,6 +1,6 @@
 """Whether there is a scheduler at all, before anything is started."""
 
-import grpc
+import asyncio
 
 from gsched.errors import InputError
 from gsched.live.loadgen.sut import Connection
@@ -12,13 +12,13 @@ def require_scheduler(connection: Connection, seconds: float) -> None:
     Raises:
         InputError: it does not within so many seconds.
     """
-    if connection.authority is None:
-        channel = grpc.insecure_channel(connection.url)
-    else:
-        channel = grpc.secure_channel(connection.url, grpc.ssl_channel_credentials(connection.authority))
-    with channel:
-        try:
-            grpc.channel_ready_future(channel).result(timeout=seconds)
-        except grpc.FutureTimeoutError:
-            hint = "start one with gsched serve, or check --scheduler-url and TLS"
-            raise InputError.one(connection.url, "", f"no scheduler answers within {seconds:g} s", hint) from None
+
+    async def connect() -> None:
+        async with connection.channel() as channel:
+            await asyncio.wait_for(channel.channel_ready(), seconds)
+
+    try:
+        asyncio.run(connect())
+    except TimeoutError:
+        hint = "start one with gsched serve, or check --scheduler-url and TLS"
+        raise InputError.one(connection.url, "", f"no scheduler answers within {seconds:g} s", hint) from None

@@ -1,6 +1,7 @@
 """When requests are sent: the arrivals that LoadGen will make, and patterns of our own."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from gsched.arrivals import Profile, draw_arrivals
 from gsched.errors import InputError
+from gsched.files import read_bytes
 from gsched.live.loadgen.workload_config import MODEL_FOR_SLO, REQUEST_CLASSES
 from gsched.workload import Longs
 
@@ -17,6 +19,8 @@ PATTERNS = ("poisson", "burst", "spike", "ramp", "trace")
 BURST_PERIOD, BURST_LENGTH = 10.0, 2.0  # seconds
 SPIKE_SHARE = 0.1  # of the duration, in its middle
 RAMP_STEPS = 100
+
+NANOSECONDS = {"timestamp_scheduled": 1, "seconds": 10**9}  # columns of a trace with times, and their units
 
 Class = tuple[int, str]
 """Tier and SLO."""
@@ -92,19 +96,20 @@ def read_trace(path: Path, shares: Mapping[Class, float], seed: int) -> dict[Cla
 
     Args:
         path: with a header and a column `seconds`, or `timestamp_scheduled` in nanoseconds as the load generator
-            writes it; further columns `tier`, `slo` and `model` where they are given.
+            writes it; further columns `tier` and `slo`, and `model`, where they are given. The first arrival is the
+            start.
         shares: of the classes, from which those of lines without `tier` and `slo` are drawn.
         seed: of that draw.
 
     Raises:
         InputError: the file cannot be read, or a line of it makes no sense.
     """
+    text = read_bytes(path).decode("utf-8-sig", errors="replace")
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            rows = _rows(reader, path)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError.one(path, "", f"cannot be read ({error})", "check the path") from error
+        rows = _rows(reader, path)
+    except csv.Error as error:
+        raise InputError.one(path, f"line {reader.reader.line_num}", f"is no CSV ({error})", "correct it") from None
     if not rows:
         raise InputError.one(path, "", "holds no arrivals", "give one a line")
     drawn = _drawn_classes(shares, len(rows), seed)
@@ -130,16 +135,17 @@ def _drawn_classes(shares: Mapping[Class, float], count: int, seed: int) -> list
 def _rows(reader: "csv.DictReader[str]", path: Path) -> list[tuple[int, Class | None, str]]:
     """Return the time, the class and the model of each line."""
     columns = reader.fieldnames or ()
-    unit = {"timestamp_scheduled": 1.0, "seconds": 1e9}
-    column = next((name for name in unit if name in columns), None)
+    column = next((name for name in NANOSECONDS if name in columns), None)
     if column is None:
         raise InputError.one(path, "line 1", "names no column seconds or timestamp_scheduled", "add a header")
-    rows = []
+    if ("tier" in columns) != ("slo" in columns):
+        raise InputError.one(path, "line 1", "names only one of the columns tier and slo", "give both or neither")
+    unit, rows = NANOSECONDS[column], []
     for row in reader:
         place = f"line {reader.line_num}"
         try:
-            time = round(float(row[column]) * unit[column]) if unit[column] > 1 else int(row[column])
-            kind = (int(row["tier"]), row["slo"]) if row.get("tier") and row.get("slo") else None
+            time = int(row[column]) if unit == 1 else round(float(row[column]) * unit)
+            kind = (int(row["tier"]), row["slo"]) if row.get("tier") or row.get("slo") else None
         except (TypeError, ValueError, OverflowError):
             raise InputError.one(path, place, "has a time or tier that is no number", "correct it") from None
         if not 0 <= time < 2**63 or (kind is not None and kind not in REQUEST_CLASSES):

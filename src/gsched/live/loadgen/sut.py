@@ -114,7 +114,9 @@ class SchedulerSUT:
         self._connection = Connection(scheduler_url) if isinstance(scheduler_url, str) else scheduler_url
         self._tier, self._slo = tier, slo
         self._complete = complete
-        self._rng = np.random.Generator(np.random.SFC64(seed))
+        model_seed, input_seed = np.random.SeedSequence(seed).spawn(2)
+        self._model_rng = np.random.default_rng(model_seed)
+        self._input_rng = np.random.Generator(np.random.SFC64(input_seed))  # the fastest
         self._names, weights = zip(*MODEL_FOR_SLO[slo], strict=True)
         self._limits = np.cumsum(weights) / sum(weights)
         self._models = models
@@ -184,16 +186,17 @@ class SchedulerSUT:
             task.add_done_callback(self._in_flight.discard)
 
     def _draw_model(self) -> str:
-        name: str = self._names[int(np.searchsorted(self._limits, self._rng.random(), side="right"))]
+        name: str = self._names[int(np.searchsorted(self._limits, self._model_rng.random(), side="right"))]
         return name
 
     async def _send(self, query: _Query) -> None:
-        sent, outcome, error = 0, "failed", "the load generator failed"
+        sent, outcome, error = 0, "unsent", "the load generator failed"
         try:
-            tensor = self._rng.random(INPUT_SHAPE, np.float32)
-            sent = time.time_ns()
-            deadline = sent + SLO_LATENCY_NS[self._slo]
+            tensor = self._input_rng.random(INPUT_SHAPE, np.float32)
+            now = time.time_ns()
+            deadline = now + SLO_LATENCY_NS[self._slo]
             request = wire.encode(self._tier, deadline, query.model, tensor, INPUT_SHAPE)
+            sent = now
             outcome, error = await self._ask(request, deadline)
         except asyncio.CancelledError:
             outcome, error = "timeout", "given up when the run ended"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gsched.live.loadgen.metrics import OUTCOMES, latencies_ms
+from gsched.live.loadgen.metrics import ANSWERS, OUTCOMES, latencies_ms
 from gsched.live.loadgen.run import ClassRun
 
 if TYPE_CHECKING:
@@ -19,16 +19,16 @@ def stimulus_table(runs: Sequence[ClassRun]) -> "Table":
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("class")
-    for title in ("asked/s", "sent/s", "lag_p50_ms", "lag_p99_ms", "expired", "rejected", "no answer"):
+    for title in ("asked/s", "sent/s", "lag_p50_ms", "lag_p99_ms", "expired", "rejected", "failed", "no answer"):
         table.add_column(title, justify="right")
     if any(run.verdict for run in runs):
         table.add_column("LoadGen")
     for run in runs:
         counts = _outcomes(run)
-        unanswered = sum(counts.values()) - sum(counts[outcome] for outcome in ("done", "expired", "rejected"))
+        unanswered = sum(counts[outcome] for outcome in OUTCOMES if outcome not in ANSWERS)
         lags = [f"{np.percentile(run.lag_ms, q):,.2f}" if len(run.lag_ms) else "-" for q in (50, 99)]
         cells = [f"{run.plan.qps:,.2f}", f"{run.delivered_qps:,.2f}", *lags]
-        cells += [f"{count:,}" for count in (counts["expired"], counts["rejected"], unanswered)]
+        cells += [f"{count:,}" for count in (counts["expired"], counts["rejected"], counts["failed"], unanswered)]
         if run.verdict:
             cells.append("VALID" if run.verdict.valid else "INVALID")
         table.add_row(run.plan.name, *cells)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gsched.errors import InputError
+
+_DETAIL = "mlperf_log_detail.txt"
 _MARK = ":::MLLOG "
 _MORE = re.compile(r"at least (\d+) more")
 
@@ -17,12 +20,25 @@ class Verdict:
     Args:
         valid: whether it calls the run VALID.
         reasons: why not.
-        last_scheduled: nanoseconds from the start at which the last query was scheduled.
+        following: nanoseconds from the start at which the query after the last would have been scheduled.
     """
 
     valid: bool
     reasons: tuple[str, ...]
-    last_scheduled: int
+    following: int
+
+
+def clear_logs(folder: Path) -> None:
+    """Make the folder of LoadGen's logs, and remove an earlier verdict: LoadGen leaves it where it cannot start.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _DETAIL).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError.one(folder, "", f"cannot be written ({error.strerror})", "choose another place") from error
 
 
 def read_verdict(folder: Path, target_ns: int) -> Verdict:
@@ -35,9 +51,9 @@ def read_verdict(folder: Path, target_ns: int) -> Verdict:
     Raises:
         ValueError: the logs hold none, because LoadGen did not come to its end.
     """
-    path = folder / "mlperf_log_detail.txt"
+    path = folder / _DETAIL
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(errors="replace").splitlines()
         entries = [json.loads(line.removeprefix(_MARK)) for line in lines if line.startswith(_MARK)]
         found = {entry["key"]: entry["value"] for entry in entries}
         valid = found["result_validity"] == "VALID"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gsched.errors import InputError
+from gsched.errors import InputError, PolicyError
 from gsched.live.loadgen.workload_config import SLO_LATENCY_NS
 from gsched.live.scheduler.engine import Batch, Engine, Outcome, Request, Rules
 from gsched.live.scheduler.estimates import ServiceTimes
@@ -78,7 +78,11 @@ def compare(served: Sequence[Served], policy: Policy, devices: int, rules: Rules
 
     Raises:
         InputError: a model was never computed, so nothing is known of how long it takes.
+        PolicyError: the policy decided something against the rules, or waits for ever.
     """
+    served = [entry for entry in served if entry.outcome is not Outcome.CANCELLED]
+    if not served:
+        raise InputError.one("record", "", "holds only cancelled requests", "record a longer run")
     models = sorted({entry.model for entry in served})
     missing = set(models) - {entry.model for entry in served if entry.batch >= 0}
     if missing:
@@ -88,13 +92,14 @@ def compare(served: Sequence[Served], policy: Policy, devices: int, rules: Rules
     requests = [
         Request(models.index(entry.model), entry.tier, entry.arrival + entry.deadline, entry.arrival, entry)
         for entry in served
-        if entry.outcome is not Outcome.CANCELLED
     ]
     simulated = [
         answer.request.payload._replace(outcome=answer.outcome, latency=now - answer.request.arrival)
         for now, answer in replay(engine, requests, times.draw)
     ]
-    return _rows([entry for entry in served if entry.outcome is not Outcome.CANCELLED], simulated)
+    if unanswered := len(served) - len(simulated):
+        raise PolicyError(f"policy {policy.name}: waits although {unanswered} requests wait and nothing runs")
+    return _rows(served, simulated)
 
 
 def _rows(measured: Iterable[Served], simulated: Iterable[Served]) -> list[Row]:

@@ -1,10 +1,12 @@
 """A scheduler from start to end: backend, measured service times, engine, server, signals."""
 
 import asyncio
+import logging
 import signal
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,12 +15,14 @@ from time import perf_counter
 import numpy as np
 import structlog
 
-from gsched.live.scheduler.backends import Backend, Stop
+from gsched.errors import InputError
+from gsched.live.memory import keep_large_blocks
+from gsched.live.scheduler.backends import Backend, BackendError, Stop
 from gsched.live.scheduler.engine import Engine, Rules
 from gsched.live.scheduler.estimates import ServiceTimes
 from gsched.live.scheduler.record import Recorder
 from gsched.live.scheduler.server import Access, Server
-from gsched.live.scheduler.service import Observer, Service
+from gsched.live.scheduler.service import Service
 from gsched.live.scheduler.telemetry import Metrics
 from gsched.policies import Policy
 
@@ -56,13 +60,20 @@ class Plan:
 
 
 def measured_lines(backend: Backend, max_batch: int) -> list[Line]:
-    """Return how long batches of each model take on the first device, from running the smallest and the largest."""
+    """Return how long batches of each model take on the first device, from running the smallest and the largest.
+
+    Raises:
+        InputError: a batch fails.
+    """
     lines = []
     for model, shape in backend.models.items():
         tensor = np.zeros(shape or (1,), np.float32)
-        one, many = (
-            _median_seconds(partial(backend.run, 0, model, [tensor] * batch, Stop())) for batch in (1, max_batch)
-        )
+        try:
+            one, many = (
+                _median_seconds(partial(backend.run, 0, model, [tensor] * batch, Stop())) for batch in (1, max_batch)
+            )
+        except BackendError as error:
+            raise InputError.one("", f"model {model}", str(error), "check the model or its backend") from error
         per_request = max(0.0, (many - one) / (max_batch - 1)) if max_batch > 1 else one
         lines.append((max(0.0, one - per_request), per_request))
     return lines
@@ -88,34 +99,42 @@ async def serve(plan: Plan, ready: Callable[[Server, int | None], None], stop: a
 
     Raises:
         InputError: a port or a file cannot be had.
+        PolicyError: the policy failed, and with it the scheduler.
     """
     engine = Engine(list(plan.backend.models), plan.devices, plan.policy, ServiceTimes(plan.lines), plan.rules)
-    metrics = Metrics(engine)
-    recorder = None
-    observers: tuple[Observer, ...] = (metrics,)
-    if plan.record:
-        recorder = Recorder(plan.record, engine.models, asyncio.get_running_loop().time())
-        observers += (recorder,)
-    service = Service(engine, plan.backend, observers)
-    server = Server(service, plan.backend.models, plan.access)
-    exposed = None if plan.metrics_port is None else metrics.expose(plan.access.host, plan.metrics_port)
-    try:
+    service = Service(engine, plan.backend, on_failure=stop.set)
+    async with AsyncExitStack() as ending:  # in the order opposite to that of the lines below
+        ending.push_async_callback(_release, service, plan.backend)
+        server = Server(service, plan.backend.models, plan.access)
+        metrics = Metrics(engine)
+        service.observe(metrics)
+        metrics_port = None
+        if plan.metrics_port is not None:
+            metrics_port = ending.enter_context(metrics.exposed(plan.access.host, plan.metrics_port))
+        if plan.record:  # only now: a server that cannot listen must not empty the record of another
+            recorder = Recorder(plan.record, engine.models, service.now())
+            ending.callback(recorder.close)
+            service.observe(recorder)
         await server.start()
-        ready(server, exposed.server_port if exposed else None)
+        ending.push_async_callback(server.stop, plan.grace)
+        ready(server, metrics_port)
         await stop.wait()
         structlog.get_logger().info("draining", waiting=engine.queue_length, grace_seconds=plan.grace)
-        await server.stop(plan.grace)
-    finally:
-        if exposed:
-            exposed.shutdown()
-            exposed.server_close()
-        if recorder:
-            recorder.close()
-        plan.backend.close()
+    if service.failure:
+        raise service.failure
+
+
+async def _release(service: Service, backend: Backend) -> None:
+    """End the devices and release what the backend holds, unless one of them still uses it."""
+    if await service.end():
+        backend.close()
+    else:
+        structlog.get_logger().warning("the backend does not stop")
 
 
 def run(plan: Plan, ready: Callable[[Server, int | None], None]) -> None:
     """Serve until the process is asked to end."""
+    keep_large_blocks()
 
     async def main() -> None:
         stop = asyncio.Event()
@@ -128,16 +147,25 @@ def run(plan: Plan, ready: Callable[[Server, int | None], None]) -> None:
 
 
 def configure_logs(form: str, level: str) -> None:
-    """Send structured logs to standard error, as `json` or `text`."""
-    renderer = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    """Send structured logs to standard error, as `json` or `text`, those of libraries included."""
+    render: list[structlog.typing.Processor] = [
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    ]
+    if form == "json":
+        render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
+        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"), *render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    logging.basicConfig(handlers=[_Forward()], level=logging.WARNING, force=True)
+
+
+class _Forward(logging.Handler):
+    """Hands the log of libraries to structlog."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand on an entry."""
+        log = structlog.get_logger()
+        log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)

@@ -1,5 +1,6 @@
 """The scheduler's gRPC server: who may ask, and whether the question makes sense."""
 
+import asyncio
 import hmac
 import math
 import time
@@ -9,6 +10,7 @@ from typing import Any, NoReturn
 
 import grpc
 import numpy as np
+import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -20,8 +22,10 @@ from gsched.live.scheduler.engine import Outcome
 from gsched.live.scheduler.service import Service
 
 CLOSING = "the scheduler is shutting down"
-
-_Context = grpc.aio.ServicerContext[bytes, InferResponse]
+MOST_AXES = 32
+QUIET = 0.05  # seconds without a call after which the server may end
+MOST_REFUSED = 100_000  # calls after which it ends though more come
+LAST_WAIT = 1.0  # seconds for the last answers to leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,11 @@ class Access:
     certificate: tuple[bytes, bytes] | None = None
     finite: bool = True
 
+    def address(self, port: int) -> str:
+        """Return where a port of this host is found."""
+        host = self.host.strip("[]")
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
 
 class _InvalidCallError(Exception):
     """The call makes no sense; `code` is the gRPC status that says so."""
@@ -69,7 +78,8 @@ class Server:
         self._service, self._access = service, access
         self._position = {model: i for i, model in enumerate(service.engine.models)}
         self._shapes = shapes
-        self._closing = False
+        self._log = structlog.get_logger().bind()
+        self._closing, self._refused = False, 0
         self._health = health.aio.HealthServicer()
         self._server = self._new_server()
         self.port = self._listen()
@@ -85,7 +95,15 @@ class Server:
         self._closing = True
         await self._health.enter_graceful_shutdown()
         await self._service.drain(grace, CLOSING)
-        await self._server.stop(1.0)
+        await self._settle()
+        await self._server.stop(LAST_WAIT)
+
+    async def _settle(self) -> None:
+        """Refuse calls until none has come for a moment, as gRPC cancels those that are still on their way in."""
+        before = -1
+        while before != self._refused < MOST_REFUSED:
+            before = self._refused
+            await asyncio.sleep(QUIET)
 
     def _new_server(self) -> grpc.aio.Server:
         access = self._access
@@ -107,7 +125,7 @@ class Server:
 
     def _listen(self) -> int:
         access = self._access
-        address = f"{access.host}:{access.port}"
+        address = access.address(access.port)
         try:
             if access.certificate:
                 certificate, key = access.certificate
@@ -121,10 +139,12 @@ class Server:
     async def _infer(self, data: bytes, context: Any) -> InferResponse:
         """Answer one call."""
         if self._closing:
+            self._refused += 1
             await context.abort(grpc.StatusCode.UNAVAILABLE, CLOSING)
         try:
             call = self._checked(data)
         except _InvalidCallError as error:
+            self._log.debug("refused", code=error.code.name, reason=str(error))
             await context.abort(error.code, str(error))
         due = math.inf
         if call.deadline_ns > 0:
@@ -157,7 +177,8 @@ class Server:
     def _misfit(self, call: wire.Call) -> str | None:
         """Return why an input does not fit its model."""
         wanted = self._shapes[call.model]
-        if min(call.shape, default=1) < 1 or math.prod(call.shape) != call.tensor.size:
+        fits = len(call.shape) <= MOST_AXES and min(call.shape, default=1) >= 1
+        if not fits or math.prod(call.shape) != call.tensor.size:
             return f"input_shape {list(call.shape)[:8]} does not describe {call.tensor.size} floats"
         if wanted is not None and call.shape not in ((1, *wanted), wanted):
             return f"model {call.model} takes input_shape {[1, *wanted]}, not {list(call.shape)[:8]}"

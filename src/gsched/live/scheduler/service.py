@@ -3,7 +3,9 @@
 import asyncio
 import math
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Protocol
@@ -11,13 +13,13 @@ from typing import Protocol
 import structlog
 
 from gsched.live.scheduler.backends import AbortedError, Backend, BackendError, Inputs, Stop
-from gsched.live.scheduler.engine import Abort, Answer, Batch, Engine, Instruction, Request, Start
+from gsched.live.scheduler.engine import Abort, Answer, Batch, Engine, Instruction, Outcome, Request, Start
 
-_log = structlog.get_logger()
+LAST_WAIT = 1.0  # seconds in which a device should stop at the end
 
 
 class Observer(Protocol):
-    """Is told what happens; times are those of the event loop, in seconds."""
+    """Is told what happens and must not raise; times are those of the event loop, in seconds."""
 
     def computed(self, device: int, batch: Batch, seconds: float) -> None:
         """Note that a batch was computed."""
@@ -26,7 +28,7 @@ class Observer(Protocol):
         """Note that a batch was stopped for a more important request."""
 
     def answered(self, answer: Answer, now: float) -> None:
-        """Note that a request has ended."""
+        """Note that a request has ended; one that was done, right after its batch was computed."""
 
 
 Done = Callable[[int, Exception | None], None]
@@ -39,16 +41,16 @@ class _Device(threading.Thread):
         super().__init__(name=f"device-{number}", daemon=True)
         self._number, self._backend, self._done = number, backend, done
         self._batches: SimpleQueue[tuple[str, Inputs, Stop] | None] = SimpleQueue()
-        self._stop = Stop()
+        self._asked = Stop()  # of the latest batch
 
     def compute(self, model: str, inputs: Inputs) -> None:
         """Begin a batch; `done` is called when it ends, in one way or the other."""
-        self._stop = Stop()
-        self._batches.put((model, inputs, self._stop))
+        self._asked = Stop()
+        self._batches.put((model, inputs, self._asked))
 
     def abort(self) -> None:
         """Ask the running batch to end early."""
-        self._stop.ask()
+        self._asked.ask()
 
     def end(self) -> None:
         """Let the thread end after its batch."""
@@ -65,9 +67,16 @@ class _Device(threading.Thread):
         except (AbortedError, BackendError) as error:
             return error
         except Exception as error:  # noqa: BLE001 (a backend is others' code; its requests must be answered all the same)
-            _log.exception("backend failed", model=model, device=self._number)
+            structlog.get_logger().exception("backend failed", model=model, device=self._number)
             return BackendError(f"{type(error).__name__} in the backend")
         return None
+
+
+def _ended_within(seconds: float, threads: Sequence[threading.Thread]) -> bool:
+    end = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return not any(thread.is_alive() for thread in threads)
 
 
 @dataclass(slots=True)
@@ -81,15 +90,30 @@ class _Waiter:
 class Service:
     """Serves requests on a backend's devices; to be made and used in one event loop."""
 
-    def __init__(self, engine: Engine, backend: Backend, observers: tuple[Observer, ...] = ()) -> None:
+    def __init__(self, engine: Engine, backend: Backend, on_failure: Callable[[], None] = lambda: None) -> None:
+        """Make it.
+
+        Args:
+            engine: decides.
+            backend: computes.
+            on_failure: called when the engine has failed; requests that are there or come are then answered so.
+        """
         self.engine = engine
-        self._backend, self._observers = backend, observers
+        self.failure: Exception | None = None
+        self._on_failure = on_failure
+        self._observers: list[Observer] = []
+        self._log = structlog.get_logger().bind()
         self._loop = asyncio.get_running_loop()
         self._alarm: asyncio.TimerHandle | None = None
-        self._became_idle = asyncio.Event()
+        self._open: dict[Request, None] = {}
+        self._all_answered = asyncio.Event()
         self._devices = [_Device(number, backend, self._report) for number in range(engine.devices)]
         for device in self._devices:
             device.start()
+
+    def observe(self, observer: Observer) -> None:
+        """Tell an observer what happens from now on."""
+        self._observers.append(observer)
 
     def now(self) -> float:
         """Return the time on the engine's time line, in seconds."""
@@ -107,31 +131,36 @@ class Service:
         now = self.now()
         waiter = _Waiter(tensor, self._loop.create_future())
         request = Request(model, tier, due, now, waiter)
-        self._apply(self.engine.submit(request, now))
+        self._open[request] = None
+        self._tell_engine(lambda: self.engine.submit(request, now))
         try:
             return await waiter.answer
         except asyncio.CancelledError:
-            self._apply(self.engine.cancel(request, self.now()))
+            self._tell_engine(lambda: self.engine.cancel(request, self.now()))
             raise
 
     async def drain(self, seconds: float, reason: str) -> None:
         """Wait until all requests are answered; after so many seconds, answer what is left with a reason."""
         try:
             async with asyncio.timeout(seconds):
-                while not self.engine.idle:
-                    self._became_idle.clear()
-                    await self._became_idle.wait()
+                while self._open:
+                    self._all_answered.clear()
+                    await self._all_answered.wait()
         except TimeoutError:
-            self._apply(self.engine.close(reason))
+            self._tell_engine(lambda: self.engine.close(reason))
+
+    async def end(self) -> bool:
+        """Stop the devices; tell whether they have, which those of a backend that cannot be stopped may not."""
+        if self._alarm:
+            self._alarm.cancel()
         for device in self._devices:
             device.abort()
             device.end()
-        if self._alarm:
-            self._alarm.cancel()
+        return await asyncio.to_thread(_ended_within, LAST_WAIT, self._devices)
 
     def _report(self, device: int, error: Exception | None) -> None:
         """Carry the end of a batch from its device's thread into the event loop."""
-        if not self._loop.is_closed():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._ended, device, error)
 
     def _ended(self, device: int, error: Exception | None) -> None:
@@ -140,20 +169,31 @@ class Service:
         if error is None:
             for observer in self._observers:
                 observer.computed(device, batch, now - batch.started)
-            self._apply(self.engine.completed(device, now))
-        elif isinstance(error, AbortedError):
+            self._tell_engine(lambda: self.engine.completed(device, now))
+        elif isinstance(error, AbortedError) and batch.stopping:
             for observer in self._observers:
                 observer.stopped(batch)
-            self._apply(self.engine.aborted(device, now))
+            self._tell_engine(lambda: self.engine.aborted(device, now))
         else:
-            self._apply(self.engine.failed(device, str(error), now))
+            self._tell_engine(lambda: self.engine.failed(device, str(error) or "stopped by itself", now))
 
     def _wake(self) -> None:
         self._alarm = None
-        self._apply(self.engine.wake(self.now()))
+        self._tell_engine(lambda: self.engine.wake(self.now()))
+
+    def _tell_engine(self, event: Callable[[], list[Instruction]]) -> None:
+        """Do what the engine says to an event."""
+        if self.failure is None:
+            try:
+                self._apply(event())
+            except Exception as error:  # noqa: BLE001 (a policy may be others' code; everybody must be answered all the same)
+                self.failure = error
+                self._on_failure()
+        if self.failure is not None:
+            for request in list(self._open):
+                self._answer(Answer(request, Outcome.FAILED, f"the scheduler failed ({self.failure})"))
 
     def _apply(self, instructions: list[Instruction]) -> None:
-        """Do what the engine says, and set the alarm that it wants."""
         for instruction in instructions:
             match instruction:
                 case Start(device, batch):
@@ -161,19 +201,28 @@ class Service:
                     self._devices[device].compute(self.engine.models[batch.model], inputs)
                 case Abort(device):
                     self._devices[device].abort()
-                case Answer(request):
-                    self._tell(request, instruction)
+                case Answer():
+                    self._answer(instruction)
         self._set_alarm()
-        if self.engine.idle:
-            self._became_idle.set()
 
-    def _tell(self, request: Request, answer: Answer) -> None:
-        now = self.now()
-        for observer in self._observers:
-            observer.answered(answer, now)
+    def _answer(self, answer: Answer) -> None:
+        now, request = self.now(), answer.request
         waiter, request.payload = request.payload, None
         if not waiter.answer.done():
             waiter.answer.set_result(answer)
+        del self._open[request]
+        if not self._open:
+            self._all_answered.set()
+        for observer in self._observers:
+            observer.answered(answer, now)
+        self._log.debug(
+            "answered",
+            tier=request.tier,
+            model=self.engine.models[request.model],
+            outcome=answer.outcome.value,
+            reason=answer.message,
+            seconds=round(now - request.arrival, 6),
+        )
 
     def _set_alarm(self) -> None:
         wake = self.engine.next_wake

@@ -1,7 +1,7 @@
 """What operators watch: Prometheus metrics."""
 
-from collections.abc import Sequence
-from http.server import HTTPServer
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
@@ -63,15 +63,21 @@ class Metrics:
             if now <= request.due:
                 self._in_time.labels(tier, slo).inc()
 
-    def expose(self, host: str, port: int) -> HTTPServer:
-        """Serve the metrics over HTTP from a thread of its own until the server returned is shut down.
+    @contextmanager
+    def exposed(self, host: str, port: int) -> Iterator[int]:
+        """Serve the metrics over HTTP, from a thread of its own, while the block runs; yield the port.
 
         Raises:
             InputError: the port cannot be had.
         """
         try:
-            server, _ = start_http_server(port, host, self.registry)
+            server, thread = start_http_server(port, host.strip("[]"), self.registry)
         except OSError as error:
             message = f"cannot be had ({error.strerror})"
             raise InputError.one(f"--metrics-port {port}", "", message, "choose another port") from error
-        return server
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()

@@ -4,56 +4,61 @@
 # source: oip.proto
 # Protobuf Python Version: 6.33.5
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
-_runtime_version.ValidateProtobufRuntimeVersion(_runtime_version.Domain.PUBLIC, 6, 33, 5, "", "oip.proto")
+_runtime_version.ValidateProtobufRuntimeVersion(
+    _runtime_version.Domain.PUBLIC,
+    6,
+    33,
+    5,
+    '',
+    'oip.proto'
+)
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\toip.proto\x12\tinference"\x14\n\x12ServerReadyRequest"$\n\x13ServerReadyResponse\x12\r\n\x05ready\x18\x01 \x01(\x08"2\n\x11ModelReadyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t"#\n\x12ModelReadyResponse\x12\r\n\x05ready\x18\x01 \x01(\x08"5\n\x14ModelMetadataRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t"\x8d\x02\n\x15ModelMetadataResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08versions\x18\x02 \x03(\t\x12\x10\n\x08platform\x18\x03 \x01(\t\x12?\n\x06inputs\x18\x04 \x03(\x0b\x32/.inference.ModelMetadataResponse.TensorMetadata\x12@\n\x07outputs\x18\x05 \x03(\x0b\x32/.inference.ModelMetadataResponse.TensorMetadata\x1a?\n\x0eTensorMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03"\x99\x01\n\x0eInferParameter\x12\x14\n\nbool_param\x18\x01 \x01(\x08H\x00\x12\x15\n\x0bint64_param\x18\x02 \x01(\x03H\x00\x12\x16\n\x0cstring_param\x18\x03 \x01(\tH\x00\x12\x16\n\x0c\x64ouble_param\x18\x04 \x01(\x01H\x00\x12\x16\n\x0cuint64_param\x18\x05 \x01(\x04H\x00\x42\x12\n\x10parameter_choice"\xf8\x02\n\x11ModelInferRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12@\n\nparameters\x18\x04 \x03(\x0b\x32,.inference.ModelInferRequest.ParametersEntry\x12=\n\x06inputs\x18\x05 \x03(\x0b\x32-.inference.ModelInferRequest.InferInputTensor\x12\x1a\n\x12raw_input_contents\x18\x07 \x03(\x0c\x1a\x41\n\x10InferInputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x1aL\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.inference.InferParameter:\x02\x38\x01"\xee\x01\n\x12ModelInferResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12@\n\x07outputs\x18\x05 \x03(\x0b\x32/.inference.ModelInferResponse.InferOutputTensor\x12\x1b\n\x13raw_output_contents\x18\x06 \x03(\x0c\x1a\x42\n\x11InferOutputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x32\xce\x02\n\x14GRPCInferenceService\x12L\n\x0bServerReady\x12\x1d.inference.ServerReadyRequest\x1a\x1e.inference.ServerReadyResponse\x12I\n\nModelReady\x12\x1c.inference.ModelReadyRequest\x1a\x1d.inference.ModelReadyResponse\x12R\n\rModelMetadata\x12\x1f.inference.ModelMetadataRequest\x1a .inference.ModelMetadataResponse\x12I\n\nModelInfer\x12\x1c.inference.ModelInferRequest\x1a\x1d.inference.ModelInferResponseb\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\toip.proto\x12\tinference\"\x14\n\x12ServerReadyRequest\"$\n\x13ServerReadyResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\"2\n\x11ModelReadyRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"#\n\x12ModelReadyResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\"5\n\x14ModelMetadataRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\x8d\x02\n\x15ModelMetadataResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08versions\x18\x02 \x03(\t\x12\x10\n\x08platform\x18\x03 \x01(\t\x12?\n\x06inputs\x18\x04 \x03(\x0b\x32/.inference.ModelMetadataResponse.TensorMetadata\x12@\n\x07outputs\x18\x05 \x03(\x0b\x32/.inference.ModelMetadataResponse.TensorMetadata\x1a?\n\x0eTensorMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"\x99\x01\n\x0eInferParameter\x12\x14\n\nbool_param\x18\x01 \x01(\x08H\x00\x12\x15\n\x0bint64_param\x18\x02 \x01(\x03H\x00\x12\x16\n\x0cstring_param\x18\x03 \x01(\tH\x00\x12\x16\n\x0c\x64ouble_param\x18\x04 \x01(\x01H\x00\x12\x16\n\x0cuint64_param\x18\x05 \x01(\x04H\x00\x42\x12\n\x10parameter_choice\"\xf8\x02\n\x11ModelInferRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12@\n\nparameters\x18\x04 \x03(\x0b\x32,.inference.ModelInferRequest.ParametersEntry\x12=\n\x06inputs\x18\x05 \x03(\x0b\x32-.inference.ModelInferRequest.InferInputTensor\x12\x1a\n\x12raw_input_contents\x18\x07 \x03(\x0c\x1a\x41\n\x10InferInputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x1aL\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.inference.InferParameter:\x02\x38\x01\"\xee\x01\n\x12ModelInferResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12@\n\x07outputs\x18\x05 \x03(\x0b\x32/.inference.ModelInferResponse.InferOutputTensor\x12\x1b\n\x13raw_output_contents\x18\x06 \x03(\x0c\x1a\x42\n\x11InferOutputTensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x32\xce\x02\n\x14GRPCInferenceService\x12L\n\x0bServerReady\x12\x1d.inference.ServerReadyRequest\x1a\x1e.inference.ServerReadyResponse\x12I\n\nModelReady\x12\x1c.inference.ModelReadyRequest\x1a\x1d.inference.ModelReadyResponse\x12R\n\rModelMetadata\x12\x1f.inference.ModelMetadataRequest\x1a .inference.ModelMetadataResponse\x12I\n\nModelInfer\x12\x1c.inference.ModelInferRequest\x1a\x1d.inference.ModelInferResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "oip_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'oip_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_MODELINFERREQUEST_PARAMETERSENTRY"]._loaded_options = None
-    _globals["_MODELINFERREQUEST_PARAMETERSENTRY"]._serialized_options = b"8\001"
-    _globals["_SERVERREADYREQUEST"]._serialized_start = 24
-    _globals["_SERVERREADYREQUEST"]._serialized_end = 44
-    _globals["_SERVERREADYRESPONSE"]._serialized_start = 46
-    _globals["_SERVERREADYRESPONSE"]._serialized_end = 82
-    _globals["_MODELREADYREQUEST"]._serialized_start = 84
-    _globals["_MODELREADYREQUEST"]._serialized_end = 134
-    _globals["_MODELREADYRESPONSE"]._serialized_start = 136
-    _globals["_MODELREADYRESPONSE"]._serialized_end = 171
-    _globals["_MODELMETADATAREQUEST"]._serialized_start = 173
-    _globals["_MODELMETADATAREQUEST"]._serialized_end = 226
-    _globals["_MODELMETADATARESPONSE"]._serialized_start = 229
-    _globals["_MODELMETADATARESPONSE"]._serialized_end = 498
-    _globals["_MODELMETADATARESPONSE_TENSORMETADATA"]._serialized_start = 435
-    _globals["_MODELMETADATARESPONSE_TENSORMETADATA"]._serialized_end = 498
-    _globals["_INFERPARAMETER"]._serialized_start = 501
-    _globals["_INFERPARAMETER"]._serialized_end = 654
-    _globals["_MODELINFERREQUEST"]._serialized_start = 657
-    _globals["_MODELINFERREQUEST"]._serialized_end = 1033
-    _globals["_MODELINFERREQUEST_INFERINPUTTENSOR"]._serialized_start = 890
-    _globals["_MODELINFERREQUEST_INFERINPUTTENSOR"]._serialized_end = 955
-    _globals["_MODELINFERREQUEST_PARAMETERSENTRY"]._serialized_start = 957
-    _globals["_MODELINFERREQUEST_PARAMETERSENTRY"]._serialized_end = 1033
-    _globals["_MODELINFERRESPONSE"]._serialized_start = 1036
-    _globals["_MODELINFERRESPONSE"]._serialized_end = 1274
-    _globals["_MODELINFERRESPONSE_INFEROUTPUTTENSOR"]._serialized_start = 1208
-    _globals["_MODELINFERRESPONSE_INFEROUTPUTTENSOR"]._serialized_end = 1274
-    _globals["_GRPCINFERENCESERVICE"]._serialized_start = 1277
-    _globals["_GRPCINFERENCESERVICE"]._serialized_end = 1611
+  DESCRIPTOR._loaded_options = None
+  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._loaded_options = None
+  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._serialized_options = b'8\001'
+  _globals['_SERVERREADYREQUEST']._serialized_start=24
+  _globals['_SERVERREADYREQUEST']._serialized_end=44
+  _globals['_SERVERREADYRESPONSE']._serialized_start=46
+  _globals['_SERVERREADYRESPONSE']._serialized_end=82
+  _globals['_MODELREADYREQUEST']._serialized_start=84
+  _globals['_MODELREADYREQUEST']._serialized_end=134
+  _globals['_MODELREADYRESPONSE']._serialized_start=136
+  _globals['_MODELREADYRESPONSE']._serialized_end=171
+  _globals['_MODELMETADATAREQUEST']._serialized_start=173
+  _globals['_MODELMETADATAREQUEST']._serialized_end=226
+  _globals['_MODELMETADATARESPONSE']._serialized_start=229
+  _globals['_MODELMETADATARESPONSE']._serialized_end=498
+  _globals['_MODELMETADATARESPONSE_TENSORMETADATA']._serialized_start=435
+  _globals['_MODELMETADATARESPONSE_TENSORMETADATA']._serialized_end=498
+  _globals['_INFERPARAMETER']._serialized_start=501
+  _globals['_INFERPARAMETER']._serialized_end=654
+  _globals['_MODELINFERREQUEST']._serialized_start=657
+  _globals['_MODELINFERREQUEST']._serialized_end=1033
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR']._serialized_start=890
+  _globals['_MODELINFERREQUEST_INFERINPUTTENSOR']._serialized_end=955
+  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._serialized_start=957
+  _globals['_MODELINFERREQUEST_PARAMETERSENTRY']._serialized_end=1033
+  _globals['_MODELINFERRESPONSE']._serialized_start=1036
+  _globals['_MODELINFERRESPONSE']._serialized_end=1274
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR']._serialized_start=1208
+  _globals['_MODELINFERRESPONSE_INFEROUTPUTTENSOR']._serialized_end=1274
+  _globals['_GRPCINFERENCESERVICE']._serialized_start=1277
+  _globals['_GRPCINFERENCESERVICE']._serialized_end=1611
 # @@protoc_insertion_point(module_scope)

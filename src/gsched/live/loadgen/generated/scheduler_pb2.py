@@ -4,32 +4,37 @@
 # source: scheduler.proto
 # Protobuf Python Version: 6.33.5
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
-_runtime_version.ValidateProtobufRuntimeVersion(_runtime_version.Domain.PUBLIC, 6, 33, 5, "", "scheduler.proto")
+_runtime_version.ValidateProtobufRuntimeVersion(
+    _runtime_version.Domain.PUBLIC,
+    6,
+    33,
+    5,
+    '',
+    'scheduler.proto'
+)
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x0fscheduler.proto\x12\tscheduler"p\n\x0cInferRequest\x12\x0c\n\x04tier\x18\x01 \x01(\x05\x12\x13\n\x0b\x64\x65\x61\x64line_ns\x18\x02 \x01(\x03\x12\x12\n\nmodel_name\x18\x03 \x01(\t\x12\x14\n\x0cinput_tensor\x18\x04 \x03(\x02\x12\x13\n\x0binput_shape\x18\x05 \x03(\x05"F\n\rInferResponse\x12\x13\n\x0b\x64\x65\x61\x64line_ns\x18\x01 \x01(\x03\x12\x0f\n\x07success\x18\x02 \x01(\x08\x12\x0f\n\x07message\x18\x03 \x01(\t2N\n\x10SchedulerService\x12:\n\x05Infer\x12\x17.scheduler.InferRequest\x1a\x18.scheduler.InferResponseb\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0fscheduler.proto\x12\tscheduler\"p\n\x0cInferRequest\x12\x0c\n\x04tier\x18\x01 \x01(\x05\x12\x13\n\x0b\x64\x65\x61\x64line_ns\x18\x02 \x01(\x03\x12\x12\n\nmodel_name\x18\x03 \x01(\t\x12\x14\n\x0cinput_tensor\x18\x04 \x03(\x02\x12\x13\n\x0binput_shape\x18\x05 \x03(\x05\"F\n\rInferResponse\x12\x13\n\x0b\x64\x65\x61\x64line_ns\x18\x01 \x01(\x03\x12\x0f\n\x07success\x18\x02 \x01(\x08\x12\x0f\n\x07message\x18\x03 \x01(\t2N\n\x10SchedulerService\x12:\n\x05Infer\x12\x17.scheduler.InferRequest\x1a\x18.scheduler.InferResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "scheduler_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'scheduler_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_INFERREQUEST"]._serialized_start = 30
-    _globals["_INFERREQUEST"]._serialized_end = 142
-    _globals["_INFERRESPONSE"]._serialized_start = 144
-    _globals["_INFERRESPONSE"]._serialized_end = 214
-    _globals["_SCHEDULERSERVICE"]._serialized_start = 216
-    _globals["_SCHEDULERSERVICE"]._serialized_end = 294
+  DESCRIPTOR._loaded_options = None
+  _globals['_INFERREQUEST']._serialized_start=30
+  _globals['_INFERREQUEST']._serialized_end=142
+  _globals['_INFERRESPONSE']._serialized_start=144
+  _globals['_INFERRESPONSE']._serialized_end=214
+  _globals['_SCHEDULERSERVICE']._serialized_start=216
+  _globals['_SCHEDULERSERVICE']._serialized_end=294
 # @@protoc_insertion_point(module_scope)

@@ -18,14 +18,7 @@ class InferRequest(_message.Message):
     model_name: str
     input_tensor: _containers.RepeatedScalarFieldContainer[float]
     input_shape: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(
-        self,
-        tier: _Optional[int] = ...,
-        deadline_ns: _Optional[int] = ...,
-        model_name: _Optional[str] = ...,
-        input_tensor: _Optional[_Iterable[float]] = ...,
-        input_shape: _Optional[_Iterable[int]] = ...,
-    ) -> None: ...
+    def __init__(self, tier: _Optional[int] = ..., deadline_ns: _Optional[int] = ..., model_name: _Optional[str] = ..., input_tensor: _Optional[_Iterable[float]] = ..., input_shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class InferResponse(_message.Message):
     __slots__ = ("deadline_ns", "success", "message")
@@ -35,6 +28,4 @@ class InferResponse(_message.Message):
     deadline_ns: int
     success: bool
     message: str
-    def __init__(
-        self, deadline_ns: _Optional[int] = ..., success: _Optional[bool] = ..., message: _Optional[str] = ...
-    ) -> None: ...
+    def __init__(self, deadline_ns: _Optional[int] = ..., success: _Optional[bool] = ..., message: _Optional[str] = ...) -> None: ...

@@ -4,28 +4,33 @@
 # source: wire.proto
 # Protobuf Python Version: 6.33.5
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
-_runtime_version.ValidateProtobufRuntimeVersion(_runtime_version.Domain.PUBLIC, 6, 33, 5, "", "wire.proto")
+_runtime_version.ValidateProtobufRuntimeVersion(
+    _runtime_version.Domain.PUBLIC,
+    6,
+    33,
+    5,
+    '',
+    'wire.proto'
+)
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\nwire.proto\x12\x0bgsched.wire"s\n\x0fRawInferRequest\x12\x0c\n\x04tier\x18\x01 \x01(\x05\x12\x13\n\x0b\x64\x65\x61\x64line_ns\x18\x02 \x01(\x03\x12\x12\n\nmodel_name\x18\x03 \x01(\t\x12\x14\n\x0cinput_tensor\x18\x04 \x01(\x0c\x12\x13\n\x0binput_shape\x18\x05 \x03(\x05\x62\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\nwire.proto\x12\x0bgsched.wire\"s\n\x0fRawInferRequest\x12\x0c\n\x04tier\x18\x01 \x01(\x05\x12\x13\n\x0b\x64\x65\x61\x64line_ns\x18\x02 \x01(\x03\x12\x12\n\nmodel_name\x18\x03 \x01(\t\x12\x14\n\x0cinput_tensor\x18\x04 \x01(\x0c\x12\x13\n\x0binput_shape\x18\x05 \x03(\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "wire_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'wire_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_RAWINFERREQUEST"]._serialized_start = 27
-    _globals["_RAWINFERREQUEST"]._serialized_end = 142
+  DESCRIPTOR._loaded_options = None
+  _globals['_RAWINFERREQUEST']._serialized_start=27
+  _globals['_RAWINFERREQUEST']._serialized_end=142
 # @@protoc_insertion_point(module_scope)

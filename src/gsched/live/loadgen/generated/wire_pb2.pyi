@@ -18,11 +18,4 @@ class RawInferRequest(_message.Message):
     model_name: str
     input_tensor: bytes
     input_shape: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(
-        self,
-        tier: _Optional[int] = ...,
-        deadline_ns: _Optional[int] = ...,
-        model_name: _Optional[str] = ...,
-        input_tensor: _Optional[bytes] = ...,
-        input_shape: _Optional[_Iterable[int]] = ...,
-    ) -> None: ...
+    def __init__(self, tier: _Optional[int] = ..., deadline_ns: _Optional[int] = ..., model_name: _Optional[str] = ..., input_tensor: _Optional[bytes] = ..., input_shape: _Optional[_Iterable[int]] = ...) -> None: ...
