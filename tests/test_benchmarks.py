@@ -120,3 +120,17 @@ def test_quick_run_compares_policies_on_streams():
         assert all(0 < figures["mean"] <= figures["p99"] for figures in case["seconds"].values())
     for case in found["speeds"]:
         assert set(case["seconds"]) == {"baseline", "online"}
+
+
+@pytest.mark.parametrize("name", ["load_generator.py", "scheduler.py"])
+def test_benchmarks_of_the_live_half_work(name):
+    done = subprocess.run([sys.executable, FOLDER / name, "--quick", "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    if name == "scheduler.py":
+        assert found["capacity"] > 0
+        assert [run["way"] for run in found["runs"]] == ["fifo, plain", "fifo", "edf", "tiered"]
+        assert all(run["unanswered"] == 0 for run in found["runs"])
+    else:
+        assert [result["client"] for result in found] == ["recipe", "gsched", "gsched"]
+        assert all(result["cpu_ms"] > 0 for result in found)

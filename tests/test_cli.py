@@ -317,13 +317,16 @@ def test_own_policy_names_the_files(here: Path) -> None:
     assert (here / "FewestSwitches_execution_log.json").exists()
 
 
+COMMANDS = ("demo", "generate", "validate", "simulate", "check", "compare", "serve", "loadgen")
+
+
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     text = capsys.readouterr().out
-    assert all(f" {command} " in text for command in ("demo", "generate", "validate", "simulate", "check", "compare"))
+    assert all(f" {command} " in text for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["demo", "generate", "validate", "simulate", "check", "compare"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0
     assert f"Example: gsched {command}" in " ".join(capsys.readouterr().out.split())
@@ -331,7 +334,7 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
 
 def test_commands_are_those_that_the_help_test_knows() -> None:
     names = sorted(command.callback.__name__ for command in app.registered_commands)
-    assert names == ["check", "compare", "demo", "generate", "simulate", "validate"]
+    assert names == sorted(COMMANDS)
 
 
 @pytest.mark.parametrize(
