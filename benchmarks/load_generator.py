@@ -30,6 +30,7 @@ from gsched.live.loadgen.workload_config import INPUT_SHAPE, MODEL_FOR_SLO, SLO_
 from gsched.live.memory import keep_large_blocks
 
 TIER, SLO = 1, "relaxed"
+RATE = 100.0  # requests/s at which both are compared; the recipe cannot do much more
 
 
 def serve_null(pipe: Pipe) -> None:
@@ -151,8 +152,8 @@ def main() -> None:
     server = context.Process(target=serve_null, args=(theirs,))
     server.start()
     url = f"127.0.0.1:{ours.recv()}"
-    rates = [("recipe", 50.0), ("gsched", 50.0)]
-    rates += [("gsched", rate) for rate in ((100.0,) if arguments.quick else (200.0, 400.0, 800.0, 1000.0, 1200.0))]
+    rates = [("recipe", RATE), ("gsched", RATE)]
+    rates += [("gsched", rate) for rate in ((200.0,) if arguments.quick else (400.0, 800.0, 1200.0, 1400.0))]
     results = [measure(client, url, rate, seconds) for client, rate in rates]
     ours.send(None)
     server.join()

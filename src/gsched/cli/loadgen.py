@@ -39,6 +39,13 @@ class Pattern(StrEnum):
     TRACE = "trace"
 
 
+class ProtocolName(StrEnum):
+    """What requests look like."""
+
+    SCHEDULER = "scheduler"
+    OIP = "oip"
+
+
 def loadgen(
     scheduler_url: Annotated[str, typer.Option(help="The scheduler.", metavar="HOST:PORT")] = "localhost:50051",
     total_qps: Annotated[float, typer.Option(help="Requests/s of all classes together.", metavar="X")] = 30.0,
@@ -78,6 +85,9 @@ def loadgen(
     wait: Annotated[
         float, typer.Option(help="Seconds to wait for the scheduler at the start.", min=0.1, max=86_400)
     ] = 10.0,
+    protocol: Annotated[
+        ProtocolName, typer.Option(help="oip: the Open Inference Protocol, for Triton or KServe instead of gsched.")
+    ] = ProtocolName.SCHEDULER,
     tls_ca: Annotated[
         Path | None, typer.Option(help="Certificate authority of the scheduler (PEM); turns on TLS.", metavar="FILE")
     ] = None,
@@ -104,7 +114,7 @@ def loadgen(
         raise InputError.one("options", "", message, "leave one out")
     for path in (metrics_csv, *([report] if report else [])):
         _require_place(path)
-    connection = _connection(scheduler_url, token_file, tls_ca, timeout, max_in_flight)
+    connection = _connection(scheduler_url, token_file, tls_ca, timeout, max_in_flight, protocol)
     kind = None if uses_loadgen else (pattern or Pattern.POISSON).value
     load = Load(
         connection,
@@ -136,15 +146,22 @@ def _require_place(path: Path) -> None:
 
 
 def _connection(
-    url: str, token_file: Path | None, tls_ca: Path | None, timeout: float, max_in_flight: int
+    url: str,
+    token_file: Path | None,
+    tls_ca: Path | None,
+    timeout: float,
+    max_in_flight: int,
+    protocol: ProtocolName,
 ) -> "Connection":
+    from gsched.live.loadgen.protocols import OpenInferenceProtocol, SchedulerProtocol
     from gsched.live.loadgen.sut import Connection
 
     if not url.strip():
         raise InputError.one("options", "--scheduler-url", "is empty", "give HOST:PORT")
     token = _token(token_file) if token_file else ""
     authority = _authority(tls_ca) if tls_ca else None
-    return Connection(url, token, authority, timeout, max_in_flight)
+    spoken = OpenInferenceProtocol() if protocol is ProtocolName.OIP else SchedulerProtocol()
+    return Connection(url, token, authority, timeout, max_in_flight, spoken)
 
 
 def _token(path: Path) -> str:

@@ -5,22 +5,19 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import grpc
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from gsched.live import wire
-from gsched.live.loadgen.generated.scheduler_pb2 import InferResponse
 from gsched.live.loadgen.metrics import Record
+from gsched.live.loadgen.protocols import Ask, Ending, SchedulerProtocol, WireProtocol
 from gsched.live.loadgen.workload_config import INPUT_SHAPE, MODEL_FOR_SLO, SLO_LATENCY_NS
 
 TIMEOUT = 5.0  # seconds until a call is given up
 MAX_IN_FLIGHT = 1000
-
-_UNAVAILABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", 1 << 20),
@@ -28,7 +25,11 @@ _CHANNEL_OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.http2.write_buffer_size", 8 << 20),  # a request in one piece: a quarter less CPU time
 )
+
+_FLOATS = int(np.prod(INPUT_SHAPE))
+_ONE = np.uint32(0x3F800000)  # the bits of 1.0; with random bits in its fraction, a number from 1 to 2
 
 
 class Query(Protocol):
@@ -56,6 +57,7 @@ class Connection:
         authority: PEM of the certificate authority to trust, for TLS; None for no TLS.
         timeout: seconds until a call is given up.
         max_in_flight: calls under way at most, per class; what comes on top is recorded as unsent.
+        protocol: what requests and answers look like.
     """
 
     url: str
@@ -63,6 +65,7 @@ class Connection:
     authority: bytes | None = None
     timeout: float = TIMEOUT
     max_in_flight: int = MAX_IN_FLIGHT
+    protocol: WireProtocol = field(default_factory=SchedulerProtocol)
 
     def channel(self) -> grpc.aio.Channel:
         """Return a new channel; the loop it is used in must be running."""
@@ -74,6 +77,27 @@ class Connection:
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What each call carries."""
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+
+
+class Tensors:
+    """Makes inputs of uniform numbers from 0 to 1, a new one for each request, in a tenth of the time of drawing all.
+
+    Two windows of random bits, at random places, are combined bit by bit: that is uniform again, and different for each
+    pair of places.
+    """
+
+    def __init__(self, seed: np.random.SeedSequence) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._fractions = self._rng.integers(0, 1 << 23, 4 * _FLOATS, np.uint32)
+        self._ones = self._fractions[::-1] | _ONE
+
+    def draw(self) -> wire.Tensor:
+        """Return the next input, of shape INPUT_SHAPE."""
+        a, b = self._rng.integers(0, 3 * _FLOATS, 2).tolist()
+        bits = self._fractions[a : a + _FLOATS] ^ self._ones[b : b + _FLOATS]
+        numbers: wire.Tensor = bits.view(np.float32).reshape(INPUT_SHAPE)
+        numbers -= np.float32(1)
+        return numbers
 
 
 def _complete(ids: Sequence[int]) -> None:
@@ -112,11 +136,12 @@ class SchedulerSUT:
         self.lock = threading.Lock()
         self.issued = 0
         self._connection = Connection(scheduler_url) if isinstance(scheduler_url, str) else scheduler_url
+        self._protocol = self._connection.protocol
         self._tier, self._slo = tier, slo
         self._complete = complete
         model_seed, input_seed = np.random.SeedSequence(seed).spawn(2)
         self._model_rng = np.random.default_rng(model_seed)
-        self._input_rng = np.random.Generator(np.random.SFC64(input_seed))  # the fastest
+        self._tensors = Tensors(input_seed)
         self._names, weights = zip(*MODEL_FOR_SLO[slo], strict=True)
         self._limits = np.cumsum(weights) / sum(weights)
         self._models = models
@@ -130,7 +155,7 @@ class SchedulerSUT:
 
     async def _open(self) -> None:
         self._channel = self._connection.channel()
-        self._call: Any = self._channel.unary_unary(wire.METHOD)
+        self._call: Any = self._channel.unary_unary(self._protocol.method)
 
     def connect(self, seconds: float) -> None:
         """Connect beforehand, so that the first queries need not; give up quietly after so long."""
@@ -192,36 +217,27 @@ class SchedulerSUT:
     async def _send(self, query: _Query) -> None:
         sent, outcome, error = 0, "unsent", "the load generator failed"
         try:
-            tensor = self._input_rng.random(INPUT_SHAPE, np.float32)
+            tensor, limit = self._tensors.draw(), SLO_LATENCY_NS[self._slo]
             now = time.time_ns()
-            deadline = now + SLO_LATENCY_NS[self._slo]
-            request = wire.encode(self._tier, deadline, query.model, tensor, INPUT_SHAPE)
+            ask = Ask(self._tier, now + limit, limit, query.model, tensor)
+            request = self._protocol.encode(ask)
             sent = now
-            outcome, error = await self._ask(request, deadline)
+            outcome, error = await self._answer(ask, request)
         except asyncio.CancelledError:
             outcome, error = "timeout", "given up when the run ended"
             raise
         finally:
             self._record(query, sent, outcome, error)
 
-    async def _ask(self, request: bytes, deadline: int) -> tuple[str, str]:
-        """Return how a call ended, and why where it was not done."""
+    async def _answer(self, ask: Ask, request: bytes) -> Ending:
+        """Send a request and return how it ended."""
         try:
             data = await self._call(request, timeout=self._connection.timeout, metadata=self._connection.metadata)
-            answer = InferResponse.FromString(data)
         except grpc.aio.AioRpcError as failure:
-            code, details = failure.code(), failure.details() or ""
-            if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            if failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 return "timeout", f"no answer within {self._connection.timeout:g} s"
-            return "unavailable" if code in _UNAVAILABLE else "failed", f"{code.name}: {details}"
-        except DecodeError as failure:
-            return "garbage", f"the answer is no InferResponse ({failure})"
-        if answer.deadline_ns != deadline:
-            return "garbage", f"the answer is for deadline {answer.deadline_ns}, not {deadline}"
-        if answer.success:
-            return "done", ""
-        word, _, reason = answer.message.partition(": ")
-        return (word, reason) if word in ("expired", "rejected") else ("failed", answer.message)
+            return self._protocol.read_status(failure.code(), failure.details() or "")
+        return self._protocol.read(data, ask)
 
     def _record(self, query: _Query, sent: int, outcome: str, error: str) -> None:
         limit = SLO_LATENCY_NS[self._slo]

@@ -21,6 +21,7 @@ from gsched.live.loadgen.workload_config import TIERS
 from gsched.live.scheduler.engine import Outcome
 from gsched.live.scheduler.service import Service
 
+LARGEST_FRAME = (1 << 24) - 1  # of HTTP/2
 CLOSING = "the scheduler is shutting down"
 MOST_AXES = 32
 QUIET = 0.05  # seconds without a call after which the server may end
@@ -111,6 +112,7 @@ class Server:
         options = [
             ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a rival
             ("grpc.max_receive_message_length", access.max_message),
+            ("grpc.http2.max_frame_size", LARGEST_FRAME),  # a request in one frame instead of forty
         ]
         server = grpc.aio.server(interceptors=interceptors, options=options, maximum_concurrent_rpcs=access.max_calls)
         infer: Any = grpc.unary_unary_rpc_method_handler(
