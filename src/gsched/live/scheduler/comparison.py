@@ -13,6 +13,7 @@ from gsched.live.scheduler.estimates import ServiceTimes
 from gsched.live.scheduler.record import Served
 from gsched.live.scheduler.twin import replay
 from gsched.policies import Policy
+from gsched.workload import Floats
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,38 +33,46 @@ class Row(NamedTuple):
     simulated_p99: float
 
 
+NEAR = 5  # measured batches before a simulated one, and as many after it, of which one is drawn
+
+
 class _ServiceTimes:
-    """Draws service times from those measured: of the same model and batch size, else of the nearest size, scaled."""
+    """Service times as measured: for each model a straight line over the batch size, times the drift of that moment.
+
+    A machine is faster at one time than at another, so a batch takes the drift of a measured one that ran about then.
+    """
 
     def __init__(self, served: Iterable[Served], models: Sequence[str], seed: int) -> None:
         self._rng = np.random.default_rng(seed)
         batches = {entry.batch: entry for entry in served if entry.batch >= 0}
-        seconds: dict[tuple[int, int], list[float]] = defaultdict(list)
-        for entry in batches.values():
-            seconds[models.index(entry.model), entry.batch_size].append(entry.batch_seconds)
-        self._seconds = dict(seconds)
-
-    def lines(self, models: int) -> list[tuple[float, float]]:
-        """Return for each model the straight line that fits its measured batches best."""
-        return [self._line(model) for model in range(models)]
-
-    def _line(self, model: int) -> tuple[float, float]:
-        sizes = [size for of, size in self._seconds if of == model]
-        means = [float(np.mean(self._seconds[model, size])) for size in sizes]
-        if len(sizes) < 2:
-            return (0.0, means[0] / sizes[0]) if sizes else (0.0, 0.0)
-        weights = [len(self._seconds[model, size]) ** 0.5 for size in sizes]
-        each, fixed = np.polyfit(sizes, means, 1, w=weights)
-        return (
-            (float(fixed), float(each)) if fixed >= 0 and each >= 0 else (0.0, float(np.mean(means) / np.mean(sizes)))
-        )
+        self.lines: list[tuple[float, float]] = []
+        self._ends, self._drifts = [], []
+        for model in models:
+            own = sorted(
+                (b.arrival + b.latency, b.batch_size, b.batch_seconds) for b in batches.values() if b.model == model
+            )
+            ends, sizes, seconds = np.array(own).T
+            fixed, each = _line(sizes, seconds)
+            self.lines.append((fixed, each))
+            expected = fixed + each * sizes
+            self._ends.append(ends)
+            self._drifts.append(np.divide(seconds, expected, out=np.ones_like(seconds), where=expected > 0))
 
     def draw(self, batch: Batch) -> float:
         """Return the seconds of a batch."""
-        size = len(batch.requests)
-        known = [of for of in self._seconds if of[0] == batch.model]
-        nearest = min(known, key=lambda of: abs(of[1] - size))
-        return float(self._rng.choice(self._seconds[nearest])) * size / nearest[1]
+        fixed, each = self.lines[batch.model]
+        at = int(np.searchsorted(self._ends[batch.model], batch.started))
+        drift = self._rng.choice(self._drifts[batch.model][max(0, at - NEAR) : at + NEAR])
+        return float(drift) * (fixed + each * len(batch.requests))
+
+
+def _line(sizes: Floats, seconds: Floats) -> tuple[float, float]:
+    """Return the seconds of any batch and those of each request that fit best, neither of them negative."""
+    if len(np.unique(sizes)) > 1:
+        each, fixed = np.polyfit(sizes, seconds, 1).tolist()
+        if fixed >= 0 and each >= 0:
+            return fixed, each
+    return 0.0, float(seconds.sum() / sizes.sum())
 
 
 def compare(served: Sequence[Served], policy: Policy, devices: int, rules: Rules, seed: int) -> list[Row]:
@@ -88,7 +97,7 @@ def compare(served: Sequence[Served], policy: Policy, devices: int, rules: Rules
     if missing:
         raise InputError.one("record", f"model {min(missing)}", "was never computed", "record a longer run")
     times = _ServiceTimes(served, models, seed)
-    engine = Engine(models, devices, policy, ServiceTimes(times.lines(len(models))), rules)
+    engine = Engine(models, devices, policy, ServiceTimes(times.lines), rules)
     requests = [
         Request(models.index(entry.model), entry.tier, entry.arrival + entry.deadline, entry.arrival, entry)
         for entry in served

@@ -43,7 +43,7 @@ class Served(NamedTuple):
 
 
 class Recorder:
-    """Observes a service and writes a CSV file as it goes; where it cannot, it says so once and stops."""
+    """Observes a service and writes a CSV file as it goes; where it cannot, it says so once."""
 
     def __init__(self, path: Path, models: Sequence[str], began: float) -> None:
         """Begin a file.
@@ -88,8 +88,7 @@ class Recorder:
             request.batch if done else 0,
             round(self._seconds, 6) if done else 0.0,
         )
-        if not self._failed:
-            self._attempt(lambda: self._writer.writerow(served))
+        self._attempt(lambda: self._writer.writerow(served))
 
     def close(self) -> None:
         """End the file."""
