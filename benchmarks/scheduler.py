@@ -1,8 +1,8 @@
 """What the scheduler keeps of its promises: overhead, and attainment under overload, beside first-in first-out.
 
 Each run starts a scheduler of its own with real (small) ONNX models on one CPU thread and offers it the same arrivals.
-The capacity is what first-in first-out does at the load at which its queue begins to grow. Then the twin repeats each run in virtual time,
-and the last column says by how many points its attainment is off in the class where it is off the most.
+The capacity is what first-in first-out does at the load at which its queue begins to grow. Then the twin repeats each
+run in virtual time, and the last column says by how many points its attainment is off where it is off the most.
 """
 
 import argparse
