@@ -49,8 +49,14 @@ def test_commands_work(document: Path, checkout: Path) -> None:
                 done = subprocess.run(
                     command, shell=True, cwd=checkout, env=environment, capture_output=True, text=True
                 )
-                assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+                assert done.returncode == 0 or busy(command, done.stderr), f"{command}\n{done.stdout}{done.stderr}"
                 assert "Traceback" not in done.stderr
+
+
+def busy(command: str, told: str) -> bool:
+    """Whether all that a load test complains of is that this machine was too busy to send on time."""
+    complaints = told.splitlines()[:-1]
+    return "loadgen" in command and bool(complaints) and all("were sent late" in line for line in complaints)
 
 
 class Background:

@@ -3,11 +3,13 @@
 import json
 import logging
 import math
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -94,8 +96,13 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def run(*words: object) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main(["serve", *map(str, words)])
+    serves_after_all = threading.Timer(PATIENCE, os.kill, (os.getpid(), signal.SIGTERM))
+    serves_after_all.start()
+    try:
+        with pytest.raises(SystemExit) as stop:
+            main(["serve", *map(str, words)])
+    finally:
+        serves_after_all.cancel()
     return int(stop.value.code or 0)
 
 

@@ -68,9 +68,9 @@ class Stages:
         """Begin a stage whose length is not known."""
         self._progress.reset(self._task, description=name, total=None)
 
-    def advance(self, done: int, total: int) -> None:
-        """Tell how far the stage is."""
-        self._progress.update(self._task, completed=done, total=total)
+    def advance(self, done: int, total: int, name: str | None = None) -> None:
+        """Tell how far the stage is, and give it another name where that has changed."""
+        self._progress.update(self._task, completed=done, total=total, description=name)
 
     def share(self, done: float) -> None:
         """Tell which share of the stage is done, 0 to 1."""

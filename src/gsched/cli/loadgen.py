@@ -199,8 +199,7 @@ def _run(
 
         def tell(seconds: float, issued: int, ended: int, in_time: int) -> None:
             share = f"{100 * in_time / ended:.1f}% in time" if ended else "none ended"
-            progress.stage(f"{issued:,} requests sent, {share}")
-            progress.advance(round(seconds), round(length))
+            progress.advance(round(seconds), round(length), f"{issued:,} requests sent, {share}")
 
         runs = run_load(plans, tell)
     records = [record for run in runs for record in run.records]

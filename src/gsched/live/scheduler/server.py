@@ -94,10 +94,12 @@ class Server:
     async def stop(self, grace: float) -> None:
         """Refuse new calls, answer those that are there, within so many seconds, and end."""
         self._closing = True
-        await self._health.enter_graceful_shutdown()
-        await self._service.drain(grace, CLOSING)
-        await self._settle()
-        await self._server.stop(LAST_WAIT)
+        try:
+            await self._health.enter_graceful_shutdown()
+            await self._service.drain(grace, CLOSING)
+            await self._settle()
+        finally:  # a gRPC server that is left to itself can keep the process from ending
+            await self._server.stop(LAST_WAIT)
 
     async def _settle(self) -> None:
         """Refuse calls until none has come for a moment, as gRPC cancels those that are still on their way in."""
