@@ -30,7 +30,7 @@ from gsched.live.scheduler.record import Served, read_record
 
 GSCHED = Path(sys.executable).parent / "gsched"
 HEADER = ",".join(Served._fields)
-DONE = "0.5,1,0.1,a,done,0.02,0,2,0.01"
+DONE = "0.5,1,0.1,a,done,0.02,0,2,0.01,0.008"
 REQUEST = InferRequest(tier=1, model_name="a", input_tensor=[1.0], input_shape=[1])
 
 
@@ -276,7 +276,9 @@ def test_record_of_a_run_is_repeated_in_virtual_time(tmp_path: Path, capsys: pyt
 
 def test_what_nobody_knows_is_null_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = tmp_path / "record.csv"
-    record.write_text(f"{HEADER}\n{DONE}\n0.6,3,-1.0,a,expired,0.0,-1,0,0.0\n0.7,3,9.0,a,cancelled,0.0,-1,0,0.0\n")
+    record.write_text(
+        f"{HEADER}\n{DONE}\n0.6,3,-1.0,a,expired,0.0,-1,0,0.0,0.0\n0.7,3,9.0,a,cancelled,0.0,-1,0,0.0,0.0\n"
+    )
     assert run("--simulate", record, "--json") == 0
     first, second = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert first["p50"] == 20.0
@@ -296,9 +298,9 @@ def test_policy_that_waits_for_ever_is_one_line(tmp_path: Path, capsys: pytest.C
         ("", "line 1: is not the header of a record"),
         ("a,b\n", "line 1: is not the header of a record"),
         (f"{HEADER}\n", "holds no request"),
-        (f"{HEADER}\n{DONE},1\n", "line 2: cannot be understood (10 values instead of 9)"),
-        (f"{HEADER}\n{DONE}\n0.5,1", "line 3: cannot be understood (2 values instead of 9)"),
-        (f"{HEADER}\n{DONE}\n\n", "line 3: cannot be understood (0 values instead of 9)"),
+        (f"{HEADER}\n{DONE},1\n", "line 2: cannot be understood (11 values instead of 10)"),
+        (f"{HEADER}\n{DONE}\n0.5,1", "line 3: cannot be understood (2 values instead of 10)"),
+        (f"{HEADER}\n{DONE}\n\n", "line 3: cannot be understood (0 values instead of 10)"),
         (f"{HEADER}\n{DONE.replace('done', 'lost')}\n", "line 2: cannot be understood ('lost' is not a valid Outcome)"),
         (f"{HEADER}\n{DONE.replace('0.5,1,', '0.5,7,')}\n", "line 2: cannot be understood (no such tier, or no model)"),
         (f"{HEADER}\n{DONE.replace(',a,', ',,')}\n", "line 2: cannot be understood (no such tier, or no model)"),
@@ -309,9 +311,9 @@ def test_policy_that_waits_for_ever_is_one_line(tmp_path: Path, capsys: pytest.C
         (f"{HEADER}\n{DONE.replace('0,2,', '0,0,')}\n", "line 2: cannot be understood (a batch of 0)"),
         (f'{HEADER}\n"{DONE}\n', "line 2: cannot be understood (unexpected end of data)"),
         (f"{HEADER}\n{'x' * 200_000}\n", "line 2: cannot be understood (field larger than"),
-        (f"{HEADER}\n0.5,1,\0,a,done,0.02,0,2,0.01\n", "line 2: cannot be understood (could not convert"),
-        (f"{HEADER}\n0.5,1,0.1,a,rejected,0.0,-1,0,0.0\n", "model a: was never computed"),
-        (f"{HEADER}\n0.5,1,0.1,a,cancelled,0.0,-1,0,0.0\n", "holds only cancelled requests"),
+        (f"{HEADER}\n0.5,1,\0,a,done,0.02,0,2,0.01,0.008\n", "line 2: cannot be understood (could not convert"),
+        (f"{HEADER}\n0.5,1,0.1,a,rejected,0.0,-1,0,0.0,0.0\n", "model a: was never computed"),
+        (f"{HEADER}\n0.5,1,0.1,a,cancelled,0.0,-1,0,0.0,0.0\n", "holds only cancelled requests"),
     ],
 )
 def test_broken_record_is_one_line(text: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -591,13 +591,14 @@ async def test_record_that_cannot_be_written_keeps_nobody_from_an_answer(logs: l
 def test_record_ties_a_batch_to_those_only_whom_it_has_answered(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "record.csv", ["a"], 0.0)
     late, done = Request(0, 1, 9.0, 0.5, batch=2), Request(0, 1, 9.0, 1.0, batch=2)
-    recorder.computed(0, Batch(0, [late, done], 1.0, 2.0), 0.5)
+    recorder.computed(0, Batch(0, [late, done], 1.0, 2.0, profile=0.4), 0.5)
     recorder.answered(Answer(late, Outcome.EXPIRED, ""), 2.0)
     recorder.answered(Answer(done, Outcome.DONE, ""), 3.0)
     recorder.close()
     first, second = read_record(tmp_path / "record.csv")
     assert (first.outcome, first.batch, first.batch_size, first.batch_seconds) == (Outcome.EXPIRED, -1, 0, 0.0)
     assert (second.outcome, second.batch, second.batch_size, second.batch_seconds) == (Outcome.DONE, 0, 2, 0.5)
+    assert (first.batch_profile, second.batch_profile) == (0.0, 0.4)
     assert (second.arrival, second.deadline, second.latency) == (1.0, 8.0, 2.0)
 
 

@@ -40,27 +40,32 @@ class _ServiceTimes:
     """Service times as measured: for each model a straight line over the batch size, times the drift of that moment.
 
     A machine is faster at one time than at another, so a batch takes the drift of a measured one that ran about then.
+    `profiles` are the lines that the scheduler knew when it started.
     """
 
     def __init__(self, served: Iterable[Served], models: Sequence[str], seed: int) -> None:
         self._rng = np.random.default_rng(seed)
         batches = {entry.batch: entry for entry in served if entry.batch >= 0}
-        self.lines: list[tuple[float, float]] = []
+        self._lines: list[tuple[float, float]] = []
+        self.profiles: list[tuple[float, float]] = []
         self._ends, self._drifts = [], []
         for model in models:
             own = sorted(
-                (b.arrival + b.latency, b.batch_size, b.batch_seconds) for b in batches.values() if b.model == model
+                (b.arrival + b.latency, b.batch_size, b.batch_seconds, b.batch_profile)
+                for b in batches.values()
+                if b.model == model
             )
-            ends, sizes, seconds = np.array(own).T
+            ends, sizes, seconds, profiles = np.array(own).T
             fixed, each = _line(sizes, seconds)
-            self.lines.append((fixed, each))
+            self._lines.append((fixed, each))
+            self.profiles.append(_line(sizes, profiles))
             expected = fixed + each * sizes
             self._ends.append(ends)
             self._drifts.append(np.divide(seconds, expected, out=np.ones_like(seconds), where=expected > 0))
 
     def draw(self, batch: Batch) -> float:
         """Return the seconds of a batch."""
-        fixed, each = self.lines[batch.model]
+        fixed, each = self._lines[batch.model]
         at = int(np.searchsorted(self._ends[batch.model], batch.started))
         drift = self._rng.choice(self._drifts[batch.model][max(0, at - NEAR) : at + NEAR])
         return float(drift) * (fixed + each * len(batch.requests))
@@ -97,7 +102,7 @@ def compare(served: Sequence[Served], policy: Policy, devices: int, rules: Rules
     if missing:
         raise InputError.one("record", f"model {min(missing)}", "was never computed", "record a longer run")
     times = _ServiceTimes(served, models, seed)
-    engine = Engine(models, devices, policy, ServiceTimes(times.lines), rules)
+    engine = Engine(models, devices, policy, ServiceTimes(times.profiles), rules)
     requests = [
         Request(models.index(entry.model), entry.tier, entry.arrival + entry.deadline, entry.arrival, entry)
         for entry in served

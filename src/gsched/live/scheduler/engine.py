@@ -65,6 +65,7 @@ class Batch:
     started: float
     expected_end: float
     stopping: bool = False
+    profile: float = 0.0  # seconds that it takes as far as was known beforehand
 
     @property
     def tier(self) -> int:
@@ -371,6 +372,7 @@ class Engine:
         for request in batch.requests:
             request.started, request.batch = now, size
         batch.expected_end = now + self.times.expected(model, size)
+        batch.profile = self.times.profile(model, size)
         self.running[device] = batch
         self._out.append(Start(device, batch))
 

@@ -19,23 +19,24 @@ class ServiceTimes:
         self._drift = [1.0] * len(lines)
         self._deviation = [0.0] * len(lines)
 
+    def profile(self, model: int, batch: int) -> float:
+        """Return the seconds of a batch as they were known beforehand."""
+        fixed, per_request = self._lines[model]
+        return fixed + per_request * batch
+
     def expected(self, model: int, batch: int) -> float:
         """Return the mean seconds of a batch."""
-        return self._line(model, batch) * self._drift[model]
+        return self.profile(model, batch) * self._drift[model]
 
     def careful(self, model: int, batch: int) -> float:
         """Return the seconds in which a batch is very likely done."""
-        return self._line(model, batch) * (self._drift[model] + CAUTION * self._deviation[model])
+        return self.profile(model, batch) * (self._drift[model] + CAUTION * self._deviation[model])
 
     def observe(self, model: int, batch: int, seconds: float) -> None:
         """Learn from a batch that took so many seconds."""
-        line = self._line(model, batch)
-        if line <= 0:
+        profile = self.profile(model, batch)
+        if profile <= 0:
             return
-        off = seconds / line - self._drift[model]
+        off = seconds / profile - self._drift[model]
         self._drift[model] += SMOOTHING * off
         self._deviation[model] += SMOOTHING * (abs(off) - self._deviation[model])
-
-    def _line(self, model: int, batch: int) -> float:
-        fixed, per_request = self._lines[model]
-        return fixed + per_request * batch

@@ -30,6 +30,7 @@ class Served(NamedTuple):
     batch: int  # number of the batch that computed it; -1 for none
     batch_size: int
     batch_seconds: float
+    batch_profile: float  # seconds that the scheduler knew beforehand; what it had learnt since is left out
 
     @property
     def slo(self) -> str:
@@ -63,12 +64,12 @@ class Recorder:
         self._writer = csv.writer(self._file)
         self._writer.writerow(Served._fields)
         self._path, self._models, self._began = path, models, began
-        self._batches, self._seconds = 0, 0.0
+        self._batches, self._seconds, self._profile = 0, 0.0, 0.0
         self._failed = False
 
     def computed(self, device: int, batch: Batch, seconds: float) -> None:  # noqa: ARG002 (devices are alike)
         """Remember how long the batch took of which the requests are answered next."""
-        self._batches, self._seconds = self._batches + 1, seconds
+        self._batches, self._seconds, self._profile = self._batches + 1, seconds, batch.profile
 
     def stopped(self, batch: Batch) -> None:
         """Do nothing: the requests of a stopped batch have not ended."""
@@ -87,6 +88,7 @@ class Recorder:
             self._batches - 1 if done else -1,
             request.batch if done else 0,
             round(self._seconds, 6) if done else 0.0,
+            round(self._profile, 9) if done else 0.0,
         )
         self._attempt(lambda: self._writer.writerow(served))
 
@@ -123,11 +125,11 @@ def read_record(path: Path) -> list[Served]:
 
 
 def _served(row: Sequence[str]) -> Served:
-    kinds = (float, int, float, str, Outcome, float, int, int, float)
+    kinds = (float, int, float, str, Outcome, float, int, int, float, float)
     if len(row) != len(kinds):
         raise ValueError(f"{len(row)} values instead of {len(kinds)}")
     served = Served(*(kind(text) for kind, text in zip(kinds, row, strict=True)))
-    times = (served.arrival, served.latency, served.batch_seconds)
+    times = (served.arrival, served.latency, served.batch_seconds, served.batch_profile)
     if not all(0 <= time <= MOST_SECONDS for time in times) or math.isnan(served.deadline):
         raise ValueError("a time is negative, too long or no number")
     if served.tier not in TIERS or not served.model:
