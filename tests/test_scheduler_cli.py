@@ -355,7 +355,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("--model a=1ms+2ms+3ms", "options: --model a: '1ms+2ms+3ms' is no profile"),
         ("--model a --model a", "options: --model: 'a' is no name, or is given twice"),
         ("--model =1ms", "options: --model: '' is no name"),
-        ("--policy none", "policy none: is unknown"),
+        ("--policy none", "policy none: is unknown; choose fifo, edf, tiered, or path.py:Class"),
         ("--policy search", "policy search: does not serve single requests; choose fifo, edf, tiered"),
         ("--policy nowhere.py:A", "nowhere.py"),
         ("--set depth=1", "policy tiered: has no option depth"),

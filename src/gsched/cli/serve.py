@@ -188,8 +188,9 @@ def _policy(name: str, settings: dict[str, Any]) -> "Policy":
     from gsched.policies import BUILT_IN, find_policy
 
     known = {"fifo": "baseline", "edf": "edf", "tiered": "tiered"}
-    if name in BUILT_IN and name not in known.values():
-        raise InputError.one("", f"policy {name}", "does not serve single requests", f"choose {', '.join(known)}")
+    if name not in known and name != "baseline" and ":" not in name:
+        reason = "does not serve single requests" if name in BUILT_IN else "is unknown"
+        raise InputError.one("", f"policy {name}", reason, f"choose {', '.join(known)}, or path.py:Class of your own")
     return find_policy(known.get(name, name), settings)
 
 
