@@ -505,6 +505,15 @@ def test_certificate_that_grpc_cannot_use_is_bad_input() -> None:
         asyncio.run(serve(plan(Instant(), access=access), lambda *_: None, asyncio.Event()))
 
 
+@in_loop
+async def test_port_has_one_server() -> None:
+    async with serving(plan(Instant())) as running:
+        rival = plan(Instant(), access=Access(port=running.server.port))
+        with pytest.raises(InputError, match=r"cannot be listened on; choose another --port"):
+            await serve(rival, lambda *_: pytest.fail("it listens"), asyncio.Event())
+        assert await outcome(running.ask()) == "done"
+
+
 def test_addresses_are_written_as_grpc_reads_them() -> None:
     assert [Access(host).address(7) for host in ("::1", "[::1]", "0.0.0.0", "localhost")] == [
         "[::1]:7",
