@@ -281,6 +281,17 @@ def test_waiting_requests_expire_when_it_is_too_late_to_start() -> None:
     assert engine.next_wake == math.inf
 
 
+def test_requests_that_have_left_are_forgotten_however_far_their_deadline() -> None:
+    engine = spy("edf", 1, Rules(max_queue=2, max_batch=1))
+    for i in range(50):
+        engine.submit(waiting(1, 1e6 + i, at=float(i)), float(i))
+        engine.completed(0, i + 0.5)
+    engine.submit(waiting(1, math.inf, at=60.0), 60.0)
+    last = waiting(1, 99.0, at=60.0)
+    engine.submit(last, 60.0)
+    assert answers_of(engine.wake(98.5)) == [(last, Outcome.EXPIRED)]
+
+
 def test_margin_is_kept_before_deadlines() -> None:
     engine = new_engine("edf", 1, Rules(admission=False, margin=0.5))
     engine.submit(waiting(1, math.inf), 0.0)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any
 
@@ -130,7 +130,6 @@ class _Waiting:
 
     key: Any
     seconds: Any
-    count: int = 0
 
 
 @dataclass
@@ -303,6 +302,9 @@ class Engine:
         if self.rules.drop and request.due < math.inf:
             request.latest = self._limit(request) - self.times.careful(request.model, 1)
             heappush(self._last_starts, (request.latest, next(self._sequence), request))
+            if len(self._last_starts) > 2 * self._room:  # those who have left, with deadlines far away
+                self._last_starts = [entry for entry in self._last_starts if entry[2].slot >= 0]
+                heapify(self._last_starts)
 
     def _unqueue(self, request: Request) -> None:
         """Take a request out of the queue, if it waits."""
@@ -422,6 +424,7 @@ class Engine:
     def validate(self) -> None:
         """Raise an `AssertionError` where the state contradicts itself; for tests."""
         assert len(self._queued) <= self._room
+        assert len(self._last_starts) <= 2 * self._room
         assert all(request.slot >= 0 and not request.ended for request in self._queued)
         assert math.isclose(
             self._waiting.seconds.sum(), sum(self._waiting.seconds[request.slot] for request in self._queued)
