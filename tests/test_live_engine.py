@@ -281,15 +281,16 @@ def test_waiting_requests_expire_when_it_is_too_late_to_start() -> None:
     assert engine.next_wake == math.inf
 
 
-def test_requests_that_have_left_are_forgotten_however_far_their_deadline() -> None:
-    engine = spy("edf", 1, Rules(max_queue=2, max_batch=1))
+def test_requests_that_have_left_are_forgotten_though_one_waits_long() -> None:
+    engine = spy("tiered", 1, Rules(max_queue=3, max_batch=1, admission=False))
+    engine.submit(waiting(1, 1e6), 0.0)
+    patient = waiting(3, 1e5)
+    engine.submit(patient, 0.0)
     for i in range(50):
         engine.submit(waiting(1, 1e6 + i, at=float(i)), float(i))
         engine.completed(0, i + 0.5)
-    engine.submit(waiting(1, math.inf, at=60.0), 60.0)
-    last = waiting(1, 99.0, at=60.0)
-    engine.submit(last, 60.0)
-    assert answers_of(engine.wake(98.5)) == [(last, Outcome.EXPIRED)]
+    assert engine.next_wake == pytest.approx(1e5, rel=0.01)
+    assert answers_of(engine.wake(1e5)) == [(patient, Outcome.EXPIRED)]
 
 
 def test_margin_is_kept_before_deadlines() -> None:
