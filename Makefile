@@ -63,7 +63,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 lock: $(VENV)/.installed-dev
 	$(PIP) install uv
 	$(LOCK) --output-file requirements.lock pyproject.toml
-	$(LOCK) --constraint requirements.lock --extra all --output-file requirements-live.lock pyproject.toml
+	$(LOCK) --constraint requirements.lock --extra live --extra report --output-file requirements-live.lock pyproject.toml
 	$(LOCK) --constraint requirements-live.lock --extra all --group dev --output-file requirements-dev.lock pyproject.toml
 
 clean:

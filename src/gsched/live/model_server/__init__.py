@@ -1,0 +1,1 @@
+"""The standalone model server: models loaded, served and called over HTTP."""
