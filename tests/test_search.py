@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small import tiny
 from strategies import RESIDENCIES, Case, cases
 
-from gsched import simulator
+from gsched import session
 from gsched.cluster import Cluster
 from gsched.errors import InputError
 from gsched.policies import Policy, Setting, find_policy, search, tuning
@@ -233,7 +233,7 @@ def fresh_memory(gpus: int, models: int) -> dict[str, object]:
 
 
 def test_a_budget_is_for_all_reviews(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulator, "FIRST_REVIEW", 8)
+    monkeypatch.setattr(session, "FIRST_REVIEW", 8)
     clock = count()
     monkeypatch.setattr(search, "monotonic", lambda: float(next(clock)))
     seen: list[int] = []
@@ -244,7 +244,7 @@ def test_a_budget_is_for_all_reviews(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_budget_that_is_spent_ends_the_reviews(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulator, "FIRST_REVIEW", 8)
+    monkeypatch.setattr(session, "FIRST_REVIEW", 8)
     clock = count(step=100)
     monkeypatch.setattr(search, "monotonic", lambda: float(next(clock)))
     seen: list[int] = []

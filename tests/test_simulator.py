@@ -10,7 +10,7 @@ from reference import simulate_slowly
 from small import staying, tiny
 from strategies import RESIDENCIES, SECOND, Case, cases, configs, deployments
 
-from gsched import simulator
+from gsched import session
 from gsched.bounds import lower_bounds
 from gsched.checker import check
 from gsched.cluster import Cluster, Residency
@@ -168,7 +168,7 @@ def test_later_requests_change_no_earlier_decision(
     workload = replace(workload, timestamp=np.where(stamps > last, stamps + far, stamps))
     kept = workload.select(np.flatnonzero(stamps <= last))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulator, "FIRST_REVIEW", 2)  # of those that look back at what has arrived
+        patch.setattr(session, "FIRST_REVIEW", 2)  # of those that look back at what has arrived
         whole = run(Case(workload, cluster, "online"), policy)
         part = run(Case(kept, cluster, "online"), policy)
     arrival = workload.arrival("online")

@@ -10,7 +10,8 @@ from gsched.cluster import Cluster
 from gsched.errors import InputError, PolicyError
 from gsched.log import Log
 from gsched.policies import BUILT_IN, Policy, find_policy
-from gsched.simulator import Progress, require_fit, simulate
+from gsched.session import require_fit
+from gsched.simulator import Progress, simulate
 from gsched.workload import Mode, Workload
 
 

@@ -6,6 +6,8 @@ the queries, whose cost does not grow with the backlog. All of it runs interpret
 `gsched.jit`).
 """
 
+import numpy as np
+
 from gsched.heap import Heap, heap_pop, heap_push
 from gsched.jit import kernel, lowest_bit
 from gsched.residency import all_idle, is_resident, occupy, vacate
@@ -254,10 +256,17 @@ def arrive(core: Core, request: int) -> None:
 @kernel
 def finish(core: Core, gang: int) -> int:
     """Note that the node on a gang has ended; free the gang; nodes that waited for it alone become fresh."""
-    graph = core.graph
     node: int = core.running[gang]
+    vacate(core, core.graph.model[core.graph.template[node]], gang)
+    release(core, node)
+    return node
+
+
+@kernel
+def release(core: Core, node: int) -> None:
+    """Note that a node is done; nodes that waited for it alone become fresh."""
+    graph = core.graph
     template = graph.template[node]
-    vacate(core, graph.model[template], gang)
     core.count[FINISHED] += 1
     core.count[FRESH] = 0
     first = node - graph.local[template]
@@ -266,7 +275,6 @@ def finish(core: Core, gang: int) -> int:
         core.pending[child] -= 1
         if core.pending[child] == 0:
             _make_fresh(core, child)
-    return node
 
 
 @kernel
@@ -293,6 +301,17 @@ def enqueue(core: Core, node: int, key: float) -> None:
     else:
         heap_push(queues.late, queues.late_base[model], queues.late_size[model], key, sequence, node)
         queues.late_size[model] += 1
+
+
+@kernel
+def put_first(core: Core, node: int) -> None:
+    """Put a node that has been taken out of its model's queue back, before all others; there must be a late lane."""
+    queues = core.queues
+    model = core.graph.model[core.graph.template[node]]
+    queues.work[model] += core.estimate[node]
+    heap_push(queues.late, queues.late_base[model], queues.late_size[model], -np.inf, core.count[READY], node)
+    core.count[READY] += 1
+    queues.late_size[model] += 1
 
 
 @kernel

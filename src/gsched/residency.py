@@ -5,7 +5,7 @@ shares of memory fit; the least recently used make room. The shared state is tou
 """
 
 from gsched.jit import kernel
-from gsched.state import IDLE, LOAD, NONE, SHARED, SWITCH, VERSION, WARM, WORD, WORDS, Core, Gpus, Shared
+from gsched.state import IDLE, LOAD, NONE, PLACED, SHARED, SWITCH, VERSION, WARM, WORD, WORDS, Core, Gpus, Shared
 
 NOTHING = -1.0  # GB freed where nothing was evicted: what is evicted may have a memory of 0
 
@@ -237,3 +237,57 @@ def _set_warm(gpus: Gpus, model: int, gang: int, warm: bool) -> None:
         gpus.warm[at] |= 1 << (gang % WORD)
     else:
         gpus.warm[at] &= ~(1 << (gang % WORD))
+
+
+# GPUs that go away and come back, which happens to real ones
+
+
+@kernel
+def withdraw(core: Core, first: int, end: int, until: float) -> None:
+    """Take the idle GPUs of a range away; but for a placed deployment, which is restored, what they hold is forgotten.
+
+    Until they come back, at about `until`, they are as good as busy.
+    """
+    gpus, shared = core.gpus, core.shared
+    for gpu in range(first, end):
+        gpus.idle[gpu // WORD] &= ~(1 << (gpu % WORD))
+        gpus.free_at[gpu] = until
+        if gpus.count[PLACED] != 0:
+            for slot in range(shared.first[gpu], shared.first[gpu] + shared.count[gpu]):
+                _set_warm(gpus, shared.model[slot], shared.gang[slot], False)
+        elif gpus.count[SHARED] != 0:
+            while shared.count[gpu] > 0:
+                _evict(core, shared.model[shared.first[gpu]], shared.gang[shared.first[gpu]])
+        else:
+            _forget_label(core, gpu)
+    gpus.count[IDLE] -= end - first
+    gpus.count[VERSION] += 1
+
+
+@kernel
+def _forget_label(core: Core, gpu: int) -> None:
+    """Empty a GPU; its gang no longer holds what it held, though its other GPUs keep their labels."""
+    gpus = core.gpus
+    held = gpus.label_model[gpu]
+    if held == NONE:
+        return
+    gang = gpus.label_gang[gpu]
+    _set_warm(gpus, held, gang, False)
+    if gpus.holder[gang] == held:
+        gpus.holder[gang] = NONE
+        gpus.held[held] -= 1
+    gpus.label_model[gpu] = NONE
+    gpus.label_gang[gpu] = NONE
+
+
+@kernel
+def restore(core: Core, first: int, end: int) -> None:
+    """Bring the GPUs of a range back, idle; they hold nothing, but for a placed deployment."""
+    gpus = core.gpus
+    for gpu in range(first, end):
+        gpus.idle[gpu // WORD] |= 1 << (gpu % WORD)
+        gpus.free_at[gpu] = core.now[0]
+    gpus.count[IDLE] += end - first
+    gpus.count[VERSION] += 1
+    if gpus.count[SHARED] != 0:
+        _warm_again(core, first, end - first)

@@ -1,24 +1,23 @@
 """The virtual clock: runs a policy over a workload and returns what happened."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gsched.bounds import lower_bounds
 from gsched.cluster import Cluster
 from gsched.core import REFUSALS, arrive, backlog, enqueue, finish, start
-from gsched.errors import InputError, PolicyError, Problem
+from gsched.errors import PolicyError
 from gsched.heap import Heap, heap_pop, heap_push
-from gsched.jit import as_lists, compiled, kernel
-from gsched.log import Gangs, Labels, Log
+from gsched.jit import compiled, kernel
+from gsched.log import Log
 from gsched.metrics import summarize
 from gsched.policies import Policy, Setting, find_policy
-from gsched.preload import Placement, checked_placement, install
-from gsched.state import FINISHED, FRESH, LOAD, NONE, STARTED, SWITCH, Core, Rows, gang_starts, memory_limit, new_core
-from gsched.workload import Mode, Model, Workload
+from gsched.session import Session, known_before, log_of
+from gsched.state import FINISHED, FRESH, LOAD, NONE, STARTED, SWITCH, Core, Rows
+from gsched.workload import Mode, Workload
 
 COMPILE_FROM = 50_000  # nodes; below, interpreting is over before compiled code is loaded
 STRIDE, INTERPRETED_STRIDE = 250_000, 10_000  # nodes between two reports of progress
@@ -29,7 +28,6 @@ Progress = Callable[[int, int], None]
 DONE, PAUSED, STUCK = 1, 2, 3
 
 ALARMS = 10_000  # a policy may be woken so often in a row without anything happening
-FIRST_REVIEW = 32  # arrived requests
 
 
 class Clock(NamedTuple):
@@ -73,12 +71,12 @@ def simulate(
         PolicyError: the policy decided something against the rules, or waits for ever.
     """
     chosen = find_policy(policy, options)
-    setting = _new_setting(workload, cluster, mode, planning or _ignore, compile)
+    setting = new_setting(workload, cluster, mode, planning or _ignore, compile)
     run = _completed(workload, setting, chosen, compile, progress)
-    rows, placement = run.rows, run.placement
+    rows, placement = run.session.rows, run.session.placement
     del run  # its state is as large as all that follows
     bounds = lower_bounds(workload, cluster, mode, preloaded=bool(placement))  # before the log, as it takes much memory
-    log = _log(workload, rows)
+    log = log_of(workload, rows, workload.duration[rows.node])
     kinds = np.bincount(rows.kind, minlength=3)
     return summarize(
         log,
@@ -111,27 +109,22 @@ def execute(
         InputError: a model is larger than the cluster, or the policy does not work in this mode.
         PolicyError: the policy decided something against the rules, or waits for ever.
     """
-    setting = _new_setting(workload, cluster, mode, planning or _ignore, compile)
-    return _completed(workload, setting, policy, compile, progress).rows
+    setting = new_setting(workload, cluster, mode, planning or _ignore, compile)
+    return _completed(workload, setting, policy, compile, progress).session.rows
 
 
 def _completed(
     workload: Workload, setting: Setting, policy: Policy, compile: bool | None, progress: Progress | None
 ) -> "_Run":
     """Return a run that is over."""
-    mode = setting.mode
-    require_fit(workload.used_models, setting.cluster)
-    if mode in get_args(Mode) and mode not in policy.modes:
-        hint = f"use --mode {policy.modes[0]} or another policy"
-        raise InputError.one("", f"policy {policy.name}", f"does not work {mode}", hint)
     run = _Run(workload, setting, policy, use_compiled(workload, policy, compile))
     outcome = PAUSED
     while outcome == PAUSED:
         outcome = run.advance()
         if progress:
-            progress(run.core.count[STARTED], workload.node_count)
+            progress(run.session.core.count[STARTED], workload.node_count)
     if outcome != DONE:
-        raise PolicyError(_complaint(outcome, workload, run.core, policy))
+        raise PolicyError(_complaint(outcome, workload, run.session.core, policy))
     return run
 
 
@@ -141,94 +134,40 @@ def use_compiled(workload: Workload, policy: Policy, wish: bool | None) -> bool:
 
 
 class _Run:
-    """A run under way: the state, the clock and the policy's table, as lists or as arrays for compiled code."""
+    """A run under way in virtual time."""
 
     def __init__(self, workload: Workload, setting: Setting, policy: Policy, compiled: bool) -> None:
-        cluster, mode = setting.cluster, setting.mode
-        self._workload, self._setting, self._policy = workload, setting, policy
-        self._form: Callable[[Any], Any] = _as_is if compiled else as_lists
-        self.placement = _placement(workload, setting, policy)
-        shared = cluster.residency == "shared" or bool(self.placement)
-        self._types = new_core(workload, cluster, mode, in_order=policy.order is None, shared=shared)
-        self.core = self._form(self._types)
-        install(self.core, self.placement)
-        self._clock = self._form(_new_clock(workload, cluster, mode))
-        self._table = self._form(policy.prepare(setting))
+        self.session = Session(workload, setting, policy, compiled=compiled, in_order=True)
+        self._clock = self.session.form(_new_clock(workload, setting.cluster, setting.mode))
         advance = _compiled_advance if compiled else _make_advance
         self._advance = advance(policy.choose, policy.order)
         self._stride = STRIDE if compiled else INTERPRETED_STRIDE
-        if policy.review and mode == "online":
-            self._clock.count[REVIEW] = FIRST_REVIEW
+        self._clock.count[REVIEW] = self.session.next_review
 
     def advance(self) -> int:
         """Run for a while and return the outcome."""
-        clock = self._clock
+        clock, session = self._clock, self.session
         if clock.count[ADMITTED] >= clock.count[REVIEW] > 0:
-            self._review()
-        outcome: int = self._advance(self.core, clock, self._table, self._stride)
+            session.review(np.array(clock.admission[: clock.count[ADMITTED]], np.int64))
+            clock.count[REVIEW] = session.next_review
+        outcome: int = self._advance(session.core, clock, session.table, self._stride)
         return outcome
-
-    def _review(self) -> None:
-        """Let the policy look at what has arrived."""
-        clock = self._clock
-        arrived = np.array(clock.admission[: clock.count[ADMITTED]], np.int64)
-        seen = replace(self._setting, known=self._workload.select(arrived))
-        assert self._policy.review
-        self._table = self._form(self._policy.review(seen, self._table))
-        clock.count[REVIEW] = 2 * len(arrived)
-
-    @property
-    def rows(self) -> Rows:
-        """What happened, in arrays."""
-        columns = zip(self.core.rows, self._types.rows, strict=True)
-        return Rows(*(np.asarray(column, like.dtype) for column, like in columns))
-
-
-def _as_is(state: Any) -> Any:
-    return state
 
 
 def _ignore(_share: float) -> None:
     pass
 
 
-def known_before(workload: Workload, mode: Mode) -> Workload:
-    """Return what a policy may plan with before a run."""
-    return workload if mode == "offline" else workload.select(np.zeros(0, np.int64))
-
-
-def _new_setting(
+def new_setting(
     workload: Workload, cluster: Cluster, mode: Mode, planning: Callable[[float], None], compile: bool | None
 ) -> Setting:
+    """Return what a policy is told before a run; its trials are simulations."""
+
     def trial(policy: Policy, part: Workload, times: int = 1) -> Rows:
         many = compile is None and part.node_count * times >= COMPILE_FROM
         return execute(part, cluster, policy, mode, compile=many or compile)
 
     return Setting(known_before(workload, mode), cluster, mode, trial, planning)
-
-
-def _placement(workload: Workload, setting: Setting, policy: Policy) -> Placement:
-    """Return what a policy loads before time 0."""
-    placed = policy.place(setting) if policy.place else None
-    return checked_placement(placed or (), workload, setting.cluster, policy.name)
-
-
-def require_fit(models: Iterable[Model], cluster: Cluster) -> None:
-    """Raise an `InputError` that lists the models for which the cluster has no gang, or a GPU no memory."""
-    problems = [problem for model in models for problem in _misfits(model, cluster)]
-    if problems:
-        raise InputError(problems)
-
-
-def _misfits(model: Model, cluster: Cluster) -> Iterator[Problem]:
-    """Yield why a model cannot run on a cluster."""
-    place, size, share = f"model {model.id}", model.gpus_required, model.memory_gb / model.gpus_required
-    if not gang_starts(cluster, size):
-        yield Problem("", place, f"needs {size} GPUs, the cluster has {cluster.gpus}", "add GPUs")
-    if cluster.residency == "shared" and share > memory_limit(cluster):
-        has = f"GPUs have {cluster.gpu_memory_gb:g}"
-        hint = "raise gpu_memory_gb or the model's gpus_required, or use exclusive residency"
-        yield Problem("", place, f"needs {share:g} GB per GPU, {has}", hint)
 
 
 def _new_clock(workload: Workload, cluster: Cluster, mode: Mode) -> Clock:
@@ -315,29 +254,3 @@ def _complaint(outcome: int, workload: Workload, core: Core, policy: Policy) -> 
         ready = sum(backlog(core, model) for model in range(len(workload.models)))
         return f"{when}: waits although {ready} nodes are ready and nothing is left to wait for"
     return f"{when}: its decision is refused, {REFUSALS[outcome]}"
-
-
-def _log(workload: Workload, rows: Rows) -> Log:
-    """Return what happened as a log without a summary."""
-    node = rows.node
-    request, template = workload.request[node], workload.template[node]
-    model = workload.template_model[template]
-    size = np.array([model.gpus_required for model in workload.models], np.int32)[model]
-    start_time = rows.time + rows.switch
-    duration = workload.duration[node]
-    local_ids = Labels.of([node.id for flow in workload.workflows for node in flow.nodes])
-    return Log(
-        request_id=Labels(request, workload.request_ids),
-        workflow_id=Labels(workload.workflow[request], list(workload.config.workflows)),
-        node_id=Labels(local_ids.codes[template], local_ids.values),
-        model_name=Labels(model, list(workload.config.models)),
-        gpu_id=rows.gang,
-        start_time=start_time,
-        end_time=start_time + duration,
-        execution_time=duration,
-        gpu_ids=Gangs.consecutive(rows.gang, size),
-        estimated_time=duration,
-        switch_time=rows.switch,
-        ready_time=rows.ready,
-        waiting_time=rows.time - rows.ready,
-    )

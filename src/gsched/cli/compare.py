@@ -61,7 +61,7 @@ def compare(
     from gsched.comparison import attempt
     from gsched.files import require_folder
     from gsched.load import load_workload
-    from gsched.simulator import require_fit
+    from gsched.session import require_fit
 
     for folder in (out_dir, csv and csv.parent):
         if folder:

@@ -134,7 +134,7 @@ def _explanation(log: "Log", workload: "Workload", cluster: "Cluster", mode: "Mo
     """Return lines that say why each model stands where it does."""
     from gsched.errors import one_line
     from gsched.placement import explain_lines
-    from gsched.simulator import known_before
+    from gsched.session import known_before
 
     position = {model: i for i, model in enumerate(workload.config.models)}
     placement = [(position[part["model"]], part["gpu_ids"][0]) for part in log.extra.get("placement", ())]

@@ -52,7 +52,7 @@ def _read(
 ) -> tuple[dict[str, int], dict[str, Any]]:
     """Return how many of each there are, and the requests of each tier, after checking everything that is asked for."""
     from gsched.load import load_config, load_workload
-    from gsched.simulator import require_fit
+    from gsched.session import require_fit
     from gsched.urgency import tier_figures
 
     if requests is None:
