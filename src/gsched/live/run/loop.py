@@ -1,0 +1,348 @@
+"""The clock on the wall: a policy on the core, and an executor that does what it decides.
+
+Whatever happens is noted with the time at which it did, and applied to the core in that order by one coroutine, which
+then asks the policy. All times of a run are in seconds of the workload since its start; the wall clock goes
+`time_scale` seconds for each of them.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from gsched.core import REFUSALS, arrive, backlog, dequeue, enqueue, finish, head_node, holds, release, start
+from gsched.errors import PolicyError
+from gsched.live.run.attempts import Attempt, Limits, carry_out
+from gsched.live.run.executors import Answer, Call, Executor
+from gsched.live.run.fleet import Fleet
+from gsched.live.run.outages import Beside, Outages
+from gsched.live.run.record import Failure, Record, Row
+from gsched.live.run.retries import Retries, any_start
+from gsched.residency import vacate
+from gsched.session import Session
+from gsched.state import FRESH, NONE, STARTED, WARM
+from gsched.workload import Mode, Workload
+
+Ask = Callable[[int], Call]
+"""Returns the call of a node whose parents have been executed."""
+
+Keep = Callable[[int, Answer], None]
+"""Is given the answer of each node."""
+
+_MORE_ROWS = 1024
+
+
+class Loop:
+    """A run for real."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        session: Session,
+        executor: Executor,
+        mode: Mode,
+        ask: Ask,
+        keep: Keep,
+        *,
+        limits: Limits,
+        time_scale: float,
+        past: Mapping[int, Row] | None = None,
+        begin: float = 0.0,
+    ) -> None:
+        """Prepare a run.
+
+        Args:
+            workload: what to execute, with the times that are expected.
+            session: the policy on a core of the whole workload, interpreted.
+            executor: does what is decided.
+            mode: when requests arrive.
+            ask: returns what to ask for a node.
+            keep: is given the answers.
+            limits: what the run puts up with.
+            time_scale: wall-clock seconds for each second of the workload.
+            past: rows of an earlier part of the run, by node.
+            begin: the time at which the run goes on.
+        """
+        self._workload, self._session, self._core = workload, session, session.core
+        self._ask, self._keep, self._limits = ask, keep, limits
+        self._time_scale, self._past, self._begin = time_scale, past or {}, begin
+        arrival = workload.arrival(mode)
+        self._admission = np.argsort(arrival, kind="stable").tolist()
+        self._arrival = arrival.tolist()
+        self._admitted = 0
+        self._left = np.diff(workload.first_node).tolist()  # nodes of each request that are not done
+        self.record = Record({i - len(self._past): row for i, row in enumerate(self._past.values())})
+        self.fleet = Fleet(executor, workload.models, len(self._core.gpus.label_model))
+        self.under_way: dict[int, tuple[Attempt, asyncio.Task[None]]] = {}
+        beside = Beside(self.under_way, self._spawn, self._tell)
+        self.outages = Outages(self._core, self.fleet, session.placement, limits, self.record, beside)
+        self.retries = Retries(session, self.outages, limits.retries)
+        self._news: list[tuple[float, Callable[[], None]]] = []
+        self._woken = asyncio.Event()
+        self._crash: BaseException | None = None
+        self._stopping = False
+        self._done = set(self._past)
+        self._waiting_since: float | None = None  # on the wall clock: nothing is left but to wait for servers
+        self.failed_requests: set[int] = set()
+        self.deployment_seconds = 0.0
+        """Wall-clock seconds in which a static deployment was loaded, before the run."""
+        self.open_requests = workload.request_count
+        """Requests that are neither done nor given up."""
+
+    # The clock
+
+    def now(self) -> float:
+        """Return the time of the run."""
+        return self._begin + (asyncio.get_running_loop().time() - self._zero) / self._time_scale
+
+    def _tell(self, apply: Callable[[], None]) -> None:
+        """Have something applied in its turn that happens now."""
+        self._news.append((self.now(), apply))
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Start nothing more; asked a second time, give up what is under way too."""
+        if self._stopping:
+            for _, task in self.under_way.values():
+                task.cancel()
+        self._stopping = True
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Run until every request is done or given up, or until `stop`.
+
+        Raises:
+            ExecutorError: what a static deployment holds cannot be loaded.
+            PolicyError: the policy decided something against the rules, or waits for ever.
+        """
+        watch = self._spawn(self.outages.watch())
+        loop = asyncio.get_running_loop()
+        self._zero = loop.time()
+        try:
+            await asyncio.gather(*map(self.fleet.load, self._session.placement))
+            self.deployment_seconds, self._zero = loop.time() - self._zero, loop.time()
+            self._repeat_past()
+            while True:
+                if self._crash:
+                    raise self._crash
+                self._take_news()
+                if not self.under_way and (self._stopping or not self.open_requests):
+                    break
+                self._dispatch()
+                await self._wait()
+        finally:
+            tasks = [watch, *self.outages.tasks(), *(task for _, task in self.under_way.values())]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.fleet.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Let something go on beside the loop, which ends where that fails."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._note_crash)
+        return task
+
+    def _note_crash(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and task.exception():
+            self._crash = task.exception()
+            self._woken.set()
+
+    # Events
+
+    def _repeat_past(self) -> None:
+        """Apply what an earlier part of the run has done."""
+        for node, row in sorted(self._past.items(), key=lambda item: item[1].ended):
+            self._admit(row.began, inclusive=True)
+            self._core.now[0] = max(self._core.now[0], row.ended)
+            release(self._core, node)
+            self._note_done(node)
+            self._enqueue_fresh()
+
+    def _take_news(self) -> None:
+        """Apply what has happened, in the order of time; ends go before arrivals."""
+        news, self._news = self._news, []
+        for time, apply in sorted(news, key=itemgetter(0)):
+            self._admit(time, inclusive=False)
+            self._core.now[0] = max(self._core.now[0], time)
+            apply()
+        self._admit(self.now(), inclusive=True)
+        self._core.now[0] = max(self._core.now[0], self.now())
+
+    def _admit(self, until: float, *, inclusive: bool) -> None:
+        """Let requests arrive, each at its time."""
+        while self._admitted < len(self._admission):
+            request = self._admission[self._admitted]
+            time = self._arrival[request]
+            if time > until or (time == until and not inclusive):
+                break
+            self._admitted += 1
+            self._core.now[0] = time
+            arrive(self._core, request)
+            self._enqueue_fresh()
+
+    def _enqueue_fresh(self) -> None:
+        core, order = self._core, self._session.policy.order
+        for i in range(core.count[FRESH]):
+            node = core.fresh[i]
+            if node not in self._past and not self._is_given_up(node):
+                enqueue(core, node, core.now[0] if order is None else order(core, self._session.table, node))
+
+    def _conclude(self, number: int, attempt: Attempt) -> None:
+        """Apply the end of an attempt."""
+        core, (model, gang) = self._core, attempt.place
+        del self.under_way[gang]
+        if attempt.answer is None:
+            vacate(core, model, gang)
+            if not self._stopping or not attempt.lost:
+                self.outages.follow(attempt)
+                self._try_again(attempt)
+            return
+        self._keep(attempt.node, attempt.answer)
+        self.record.rows[number] = self._row(number, attempt)
+        finish(core, gang)
+        self._note_done(attempt.node)
+        self._enqueue_fresh()
+        self.outages.settle(attempt)
+
+    def _row(self, number: int, attempt: Attempt) -> Row:
+        seconds = attempt.answer.seconds if attempt.answer else None
+        executed = (attempt.ended - attempt.started) * self._time_scale
+        overhead = float("nan") if seconds is None else executed - seconds
+        times = attempt.ready, attempt.began, attempt.started, attempt.ended
+        return Row(attempt.node, attempt.place[1], *times, self._core.rows.kind[number], overhead)
+
+    def _note_done(self, node: int) -> None:
+        self._done.add(node)
+        request = self._core.requests.of[node]
+        self._left[request] -= 1
+        if self._left[request] == 0 and request not in self.failed_requests:
+            self.open_requests -= 1
+
+    def _try_again(self, attempt: Attempt) -> None:
+        """Queue the node of an attempt that failed once more, or give its request up."""
+        if not self._is_given_up(attempt.node) and not self.retries.add(attempt):
+            self._give_up(attempt.node, attempt.error)
+
+    def _give_up(self, node: int, reason: str) -> None:
+        request = self._core.requests.of[node]
+        self.failed_requests.add(request)
+        self.open_requests -= 1
+        self.record.failures.append(Failure(node, reason, self.retries.attempts(node)))
+        self.retries.forget(request)
+
+    def _is_given_up(self, node: int) -> bool:
+        return self._core.requests.of[node] in self.failed_requests
+
+    # Decisions
+
+    def _dispatch(self) -> None:
+        """Start what can be started."""
+        core, session = self._core, self._session
+        if self._stopping:
+            return
+        if self._admitted >= session.next_review > 0:
+            session.review(np.array(self._admission[: self._admitted], np.int64))
+        for model, gang in self.retries.starts():
+            self._start(model, gang)
+        core.alarm[0] = np.inf
+        while True:
+            self._forget_heads()
+            model, gang = session.policy.choose(core, session.table)
+            if model == NONE:
+                break
+            self._start(model, gang)
+        if not self.under_way and self.outages.away:
+            self._start_any()
+
+    def _forget_heads(self) -> None:
+        """Take nodes of requests that were given up out of the queues' heads."""
+        if self.failed_requests:
+            for model in range(len(self._core.models.gpus)):
+                while backlog(self._core, model) > 0 and self._is_given_up(head_node(self._core, model)):
+                    dequeue(self._core, model)
+
+    def _start_any(self) -> None:
+        """Start whatever can be: a policy may wait for GPUs that are away, while others could do the work."""
+        self._forget_heads()
+        while found := any_start(self._session):
+            self._start(*found)
+            self._forget_heads()
+
+    def _start(self, model: int, gang: int) -> None:
+        """Start the next node of a model on a gang.
+
+        Raises:
+            PolicyError: the rules forbid it.
+        """
+        core = self._core
+        if core.count[STARTED] == len(core.rows.node):  # attempts may be more than nodes
+            for column in core.rows:
+                column.extend([0] * _MORE_ROWS)
+        number = start(core, model, gang)
+        if number < 0:
+            when = f"policy {self._session.policy.name} at {core.now[0]:g} s"
+            raise PolicyError(f"{when}: its decision is refused, {REFUSALS[number]}")
+        node = core.rows.node[number]
+        gpus = range(gang, gang + core.models.gpus[model])
+        for place in self.fleet.on(gpus):
+            if place != (model, gang) and not holds(core, *place):
+                self.fleet.dismiss(place)
+        warm = core.rows.kind[number] == WARM
+        attempt = Attempt(node, (model, gang), gpus, core.rows.ready[number], core.now[0], warm)
+        self.under_way[gang] = attempt, self._spawn(self._attempt(number, attempt))
+
+    async def _attempt(self, number: int, attempt: Attempt) -> None:
+        await carry_out(attempt, self._ask(attempt.node), self.fleet, self._limits, self.now)
+        self._news.append((attempt.ended, lambda: self._conclude(number, attempt)))
+        self._woken.set()
+
+    # Waiting
+
+    async def _wait(self) -> None:
+        """Wait until something happens, a request arrives, or the policy wants to be asked.
+
+        Raises:
+            PolicyError: nothing will ever happen.
+        """
+        until = float(self._core.alarm[0])
+        if self._admitted < len(self._admission):
+            until = min(until, self._arrival[self._admission[self._admitted]])
+        loop = asyncio.get_running_loop()
+        timeout = None if until == np.inf else max(0.0, (until - self.now()) * self._time_scale)
+        if self.under_way or timeout is not None or self._news:
+            self._waiting_since = None
+        elif not self._stopping:
+            self._require_hope()
+            if self._waiting_since is None:
+                self._waiting_since = loop.time()
+            timeout = self._waiting_since + self._limits.give_up - loop.time()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._woken.wait()
+        except TimeoutError:
+            if self._waiting_since is not None:
+                self._give_all_up()
+        self._woken.clear()
+
+    def _require_hope(self) -> None:
+        """Raise a `PolicyError` where the policy waits although all GPUs are there."""
+        if not self.outages.away and self.open_requests:
+            ready = sum(backlog(self._core, model) for model in range(len(self._core.models.gpus)))
+            when = f"policy {self._session.policy.name} at {self._core.now[0]:g} s"
+            raise PolicyError(f"{when}: waits although {ready} nodes are ready and nothing is left to wait for")
+
+    def _give_all_up(self) -> None:
+        """Give up every request that is left, since servers do not come back."""
+        reason = "; ".join(self.outages.lost) or "no GPU that it could use comes back"
+        for request, left in enumerate(self._left):
+            if left and request not in self.failed_requests:
+                self._give_up(self._next_node(request), reason)
+
+    def _next_node(self, request: int) -> int:
+        """Return a node of a request that is ready."""
+        core = self._core
+        nodes = range(core.graph.first_node[request], core.graph.first_node[request + 1])
+        return next(node for node in nodes if core.pending[node] == 0 and node not in self._done)
