@@ -13,14 +13,13 @@ from typing import Any
 
 import ray
 from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
-from ray.util.placement_group import placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from gsched.cluster import Cluster
 from gsched.errors import InputError, one_line
-from gsched.live.model_server.backends import Backend, Loaded, Output
+from gsched.live.model_server.backends import Backend
 from gsched.live.model_server.profiles import profile_seconds
 from gsched.live.run.executors import Answer, Call, ExecutorError, LostError
+from gsched.live.run.executors.ray_actor import Group
 from gsched.live.run.executors.ray_nodes import Server, alive, gpus_of, join, servers_of
 from gsched.state import memory_limit
 from gsched.workload import Model
@@ -30,41 +29,6 @@ _CLOSE = 120.0  # that a model may take to leave its GPUs, before its process is
 _ANSWER = 5.0  # that the cluster may take to name its nodes
 _LOOK = 0.05  # between two looks at the cluster
 _FINEST = 10_000  # parts of a GPU that Ray tells apart
-
-
-class _Worker:
-    """What runs in an actor: a backend with one model. Ray calls its methods one after another."""
-
-    def __init__(self, make_backend: Callable[[], Backend]) -> None:
-        self._backend = make_backend()
-        self._loaded: Loaded | None = None
-
-    def load(self, model: Model, gpus: int, fresh: bool) -> None:
-        """Load a model onto the GPUs that Ray has made visible to this process, which are numbered from 0."""
-        self._loaded = self._backend.load(model, range(gpus), fresh=fresh)
-
-    def call(self, data: dict[str, Any]) -> tuple[Output, float]:
-        """Return the model's output, and the wall-clock seconds that it took."""
-        assert self._loaded is not None
-        began = perf_counter()
-        return self._loaded.call(data), perf_counter() - began
-
-    def close(self) -> None:
-        """Free the GPUs."""
-        assert self._loaded is not None
-        self._loaded.close()
-
-    def ping(self) -> None:
-        """Answer."""
-
-
-@dataclass(eq=False, slots=True)
-class _Group:
-    """GPUs of a node that Ray keeps for us: a placement group of one bundle."""
-
-    handle: Any
-    gpus: int
-    members: set["Instance"] = field(default_factory=set)
 
 
 @dataclass(eq=False, slots=True)
@@ -86,7 +50,7 @@ class Instance:
     model: Model
     gpus: range
     server: int
-    group: _Group | None = None
+    group: Group | None = None
     actor: Any = None
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     calls: int = 0
@@ -113,7 +77,7 @@ class RayExecutor:
         self._make_backend = make_backend
         self._shared = None if gpu_memory_gb is None else Cluster(1, gpu_memory_gb=gpu_memory_gb)
         self._instances: set[Instance] = set()
-        self._groups: dict[range, _Group] = {}
+        self._groups: dict[range, Group] = {}
         self._used: set[int] = set()  # GPUs that have held something
 
     @property
@@ -176,15 +140,7 @@ class RayExecutor:
         try:
             instance.group = self._join_group(instance)
             await self._reserved(instance.group, instance.server)
-            strategy = PlacementGroupSchedulingStrategy(instance.group.handle, placement_group_bundle_index=0)
-            actor = ray.remote(_Worker).options(
-                num_cpus=0,
-                num_gpus=self._part(instance),
-                max_restarts=0,
-                max_task_retries=0,
-                scheduling_strategy=strategy,
-            )
-            instance.actor = actor.remote(self._make_backend)
+            instance.actor = instance.group.start(self._part(instance), self._make_backend)
             fresh = self._used.isdisjoint(instance.gpus)
             await instance.actor.load.remote(instance.model, len(instance.gpus), fresh)
         except RayError as error:
@@ -197,20 +153,18 @@ class RayExecutor:
         share = min(1.0, instance.model.memory_gb / self._shared.gpu_memory_gb)
         return max(1, math.floor(share * _FINEST)) / _FINEST
 
-    def _join_group(self, instance: Instance) -> _Group:
+    def _join_group(self, instance: Instance) -> Group:
         """Return the group of a gang, in which an actor's GPUs are those of the others that share them."""
         group = self._groups.get(instance.gpus)
         if group is None:
-            node = {"ray.io/node-id": self._nodes[instance.server].node}
-            bundle = {"GPU": float(len(instance.gpus))}
-            handle = placement_group([bundle], strategy="STRICT_PACK", bundle_label_selector=[node])
-            group = self._groups[instance.gpus] = _Group(handle, len(instance.gpus))
+            node = self._nodes[instance.server].node
+            group = self._groups[instance.gpus] = Group(node, len(instance.gpus))
         group.members.add(instance)
         return group
 
-    async def _reserved(self, group: _Group, server: int) -> None:
+    async def _reserved(self, group: Group, server: int) -> None:
         """Wait until Ray keeps the GPUs of a group."""
-        ready = asyncio.ensure_future(_result(group.handle.ready()))
+        ready = asyncio.ensure_future(group.ready())
         end = perf_counter() + _RESERVE
         try:
             while not (await asyncio.wait({ready}, timeout=1.0))[0]:
@@ -248,7 +202,8 @@ class RayExecutor:
             instance.calls -= 1
             if not instance.calls:
                 instance.idle.set()
-        return Answer(output.image_path or "" if output.response is None else output.response, seconds)
+        made = output.image_path if output.response is None else output.response
+        return Answer(made or "", seconds)
 
     async def unload(self, instance: Instance) -> None:
         """Let the actor free its GPUs, end it, and wait until Ray has them back."""
@@ -277,19 +232,10 @@ class RayExecutor:
                 if not group.members:
                     if self._groups.get(instance.gpus) is group:
                         del self._groups[instance.gpus]
-                    remove_placement_group(group.handle)
-                    await self._returned(group)
+                    await group.give_back(_RESERVE)
         except RayError as error:
             raise ExecutorError(f"{instance.model.id} may still be there ({_text(error)})") from error
         self._instances.discard(instance)
-
-    async def _returned(self, group: _Group) -> None:
-        """Wait until the resources of a group, which are named after it, are no longer there."""
-        end = perf_counter() + _RESERVE
-        while any(name.endswith(group.handle.id.hex()) for name in await asyncio.to_thread(ray.available_resources)):
-            if perf_counter() > end:
-                raise ExecutorError(f"Ray has not taken {group.gpus} GPUs back within {_RESERVE:g} s")
-            await asyncio.sleep(_LOOK)
 
     async def _failure(self, instance: Instance, error: RayError) -> ExecutorError:
         """Return what an error means: the model has failed, or its process has ended, or the whole node is gone."""
@@ -384,10 +330,6 @@ def require_shareable(models: Iterable[Model]) -> None:
         if model.gpus_required > 1:
             message = f"needs {model.gpus_required} GPUs; on Ray only models of one GPU can share"
             raise InputError.one("", f"model {model.id}", message, "use exclusive residency, or another executor")
-
-
-async def _result(reference: Any) -> Any:
-    return await reference
 
 
 def _text(error: BaseException) -> str:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +15,8 @@ import ray
 from gsched.errors import InputError, one_line
 
 _OBJECT_STORE = 100_000_000  # bytes; prompts and answers are small
-_QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
-_JOIN = f"import sys, ray; ray.init(address=sys.argv[1], **{_QUIET})"
+_QUIET: Mapping[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+_JOIN = f"import sys, ray; ray.init(address=sys.argv[1], **{_QUIET!r})"
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ def join(address: str | None, gpus: int | None, patience: float) -> None:
     }
     with _own_sigterm():
         try:
-            ray.init(address=address or "local", **_QUIET, **({} if address else here))
+            ray.init(address=address or "local", **_QUIET, **(here if address is None else {}))
         except (OSError, RuntimeError, ValueError) as error:
             raise _unreachable(address, one_line(str(error))) from error
 
@@ -100,7 +100,8 @@ def _own_sigterm() -> Iterator[None]:
 
 def alive() -> dict[str, Mapping[str, Any]]:
     """Return the nodes that are alive, by id."""
-    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+    nodes: Callable[[], list[Mapping[str, Any]]] = ray.nodes
+    return {node["NodeID"]: node for node in nodes() if node["Alive"]}
 
 
 def gpus_of(node: Mapping[str, Any]) -> int:
