@@ -236,6 +236,29 @@ INVALID_LOGS: dict[str, tuple[Content, str]] = {
         deployed(server_assignments={"0": {"gpu_ids": [1], "models": []}}),
         "assignments: server_assignments is wrong: server 0 has GPUs 0 to 1, not [1]",
     ),
+    "failures a number": (deployed(failures=3), "failures: failures makes no sense: Expected `array`, got `int`"),
+    "failure without a node": (
+        deployed(failures=[{"request_id": "r9"}]),
+        "failures: failures makes no sense: Object missing required field `node_id` - at `$[0]`",
+    ),
+    "interruptions an object": (
+        deployed(interruptions={}),
+        "interruptions: interruptions makes no sense: Expected `array`, got `object`",
+    ),
+    "interruption NaN": (
+        deployed(interruptions=[{"gpu_ids": [0], "start_time": float("nan"), "end_time": None, "reason": "lost"}]),
+        "interruptions: times of interruptions make no sense: those of GPU 0 from nan to inf (lost) are not finite",
+    ),
+    "interruption of 400 digits": (
+        deployed(interruptions=[{"gpu_ids": [0], "start_time": 10**400, "end_time": None, "reason": "lost"}]),
+        "interruptions: interruptions makes no sense",
+    ),
+    "interruption of a GPU in use": (
+        deployed(interruptions=[{"gpu_ids": [0], "start_time": 5.0, "end_time": None, "reason": "lost"}]),
+        "interruptions: has a GPU that is not to be had: row 0 (request r0, node a): GPU 0 from 5.0 to inf (lost)",
+    ),
+    "partial a number": (log({"partial": 1}), "summary: partial is 1, not true or false"),
+    "estimator unknown": (log({"estimator": "oracle"}), "summary: estimator is 'oracle', none of recorded, profile"),
     "Parquet, time NaN": (
         parquet_log(start_time=[float("nan"), 4.0]),
         "times: start_time is not a finite number: row 0",

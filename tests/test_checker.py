@@ -213,7 +213,7 @@ def test_a_summary_of_another_cluster_or_mode_is_found(case: Case):
         "mode": "offline" if case.mode == "online" else "online",
         "gpus": list(range(case.cluster.gpus + 1)),
         "gpus_per_server": 77,
-        "gpu_memory_gb": 1.0,
+        "gpu_memory_gb": 0.77,
         "pcie_bandwidth": 5.0,
         "switch_overhead": 1.0,
     }

@@ -16,6 +16,7 @@ from strategies import Case, cases, deployments
 
 from gsched import metrics
 from gsched.bounds import lower_bounds
+from gsched.checker import check
 from gsched.cluster import Cluster
 from gsched.log import Log
 from gsched.policies import find_policy
@@ -169,6 +170,72 @@ def test_plain_logs_have_no_further_fields() -> None:
     log = simulate(workload, Cluster(2, 2))
     assert not {"tiers", "goodput", "server_efficiency", "deployment_time_seconds"} & log.summary.keys()
     assert log.extra == {}
+
+
+def test_a_real_run_says_how_it_went() -> None:
+    config = Config({"m": Model("m", 1.0)}, {"w": Workflow("w", (Node("n", "m"), Node("o", "m")), ((0, 1),))})
+    workload = Workload(config, ["r", "s"], np.zeros(2, np.int32), np.zeros(2), np.ones(4))
+    cluster = Cluster(2, 1)
+    whole = simulate(workload, cluster)
+    rows = replace(cut(whole, 3), extra={"failures": []})
+    told = {"partial": True, "failed_requests": 0, "executor": "fake"}
+    few = {"bounds": None, "node": np.array([0, 2, 1]), "loads": 2, "switches": 0}
+    log = metrics.summarize(rows, workload, cluster, "offline", "baseline", **few, measured=told)
+    summary = dict(log.summary)
+    assert list(summary)[3:7] == ["simulate", *told]
+    assert summary["simulate"] is True
+    assert log.extra == {"failures": []}
+    bounds = [name for name in summary if "lower_bound" in name or "gap" in name]
+    assert len(bounds) == 6
+    assert {summary[name] for name in bounds} == {None}
+    assert (summary["total_requests"], summary["completed_requests"], summary["total_nodes_executed"]) == (2, 1, 3)
+    assert summary["average_request_time"] == summary["max_request_time"] == float(rows.end_time[2])
+    assert metrics.request_times(log, workload, "offline")[0] == float(rows.end_time[2])
+    assert np.isnan(metrics.request_times(log, workload, "offline")[1])
+    placed = metrics.summarize(rows, workload, cluster, "offline", "static", **few, placement=((0, 0),))
+    assert set(placed.extra) == {"failures", "placement", "gpu_assignments", "server_assignments"}
+    assert placed.summary["simulate"] is False
+
+
+@pytest.mark.parametrize(("estimator", "said"), [("recorded", []), ("profile", ["estimator"])])
+def test_where_durations_came_from_is_said_if_not_from_the_requests(estimator: str, said: list[str]) -> None:
+    config = Config({"m": Model("m", 1.0)}, {"w": Workflow("w", (Node("n", "m"),))})
+    workload, cluster = Workload(config, ["r"], np.zeros(1), np.zeros(1), np.ones(1)), Cluster(1)
+    few = {"bounds": lower_bounds(workload, cluster, "offline"), "node": np.zeros(1, int), "loads": 1, "switches": 0}
+    log = metrics.summarize(simulate(workload, cluster), workload, cluster, "offline", "p", **few, estimator=estimator)
+    assert [name for name in log.summary if name == "estimator"] == said
+    assert log.summary.get("estimator", "recorded") == estimator
+
+
+def cut(log: Log, rows: int) -> Log:
+    """The first rows of a log."""
+    labels = {name: getattr(log, name) for name in ("request_id", "workflow_id", "node_id", "model_name")}
+    times = [name for name in vars(log) if name.endswith("_time")]
+    first = log.gpu_ids.first[: rows + 1]
+    return replace(
+        log,
+        **{name: column._replace(codes=column.codes[:rows]) for name, column in labels.items()},
+        **{name: getattr(log, name)[:rows] for name in [*times, "gpu_id"]},
+        gpu_ids=log.gpu_ids._replace(first=first, gpus=log.gpu_ids.gpus[: first[-1]]),
+    )
+
+
+@given(cases(max_requests=6), st.integers(0, 8), st.integers(1, 4))
+def test_figures_of_a_part_are_those_that_the_checker_works_out(case: Case, rows: int, block: int) -> None:
+    workload, cluster, mode = case
+    part = cut(simulate(workload, cluster, mode=mode), rows)
+    position = {}
+    for request, flow in enumerate(workload.workflow.tolist()):
+        for i, node in enumerate(workload.workflows[flow].nodes):
+            position[workload.request_ids[request], node.id] = int(workload.first_node[request]) + i
+    pairs = zip(part.request_id.texts(), part.node_id.texts(), strict=True)
+    node = np.array([position[pair] for pair in pairs], np.int64)
+    kinds = {"loads": 0, "switches": 0}
+    told = {"partial": True, "failed_requests": 0}
+    with patch.object(metrics, "_BLOCK", block):
+        log = metrics.summarize(part, workload, cluster, mode, "p", bounds=None, node=node, **kinds, measured=told)
+    found = [violation.message for violation in check(log, *case).violations]
+    assert [message for message in found if not message.startswith("total_model_")] == []
 
 
 def check_deployment_time(placed: tuple[tuple[int, int], ...], case: Case, log: Log) -> None:

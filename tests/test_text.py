@@ -172,3 +172,40 @@ def test_what_cannot_be_said_is_a_dash():
     assert "  SLO attainment: - of" in text
     assert "  Goodput: - done" in text
     assert re.search(r"\n     7 +1 +0 +- +- +0.00s +0.00s\n", text)
+
+
+def test_a_real_run_that_went_wrong() -> None:
+    log = simulate(chains(3, 1.0, 2.0), Cluster(3, 2), mode="online")
+    bounds = dict.fromkeys(name for name in log.summary if "lower_bound" in name or "gap" in name)
+    failures = [
+        {"request_id": f"r{i}", "node_id": "a\n", "model_name": "x", "reason": "it is broken", "attempts": 3}
+        for i in range(6)
+    ]
+    stops = [
+        {"gpu_ids": [0, 1], "start_time": 1.0, "end_time": 2.5, "reason": "no answer"},
+        {"gpu_ids": [2], "start_time": 3, "end_time": None, "reason": "stopped", "model_name": "x"},
+    ]
+    told = {"simulate": True, "partial": True, "completed_requests": 1}
+    log = replace(log, summary={**log.summary, **bounds, **told}, extra={"failures": failures, "interruptions": stops})
+    lines = list(log_lines(log, chains(3, 1.0, 2.0), events=True))
+    assert "Mode: online, Simulate: true" in lines
+    assert "Running models..." in lines
+    assert f"Run stopped before its end, the last node ended at time {log.summary['makespan']:.2f}s" in lines
+    assert "Simulation mode: models were called" in lines
+    assert "Stopped before its end: 2 requests are not complete" in lines
+    assert not any("bound" in line for line in lines)
+    at = lines.index("Failed requests: 6")
+    assert lines[at + 1] == r"  Request r0, node a\n (x), attempts: 3: it is broken"
+    assert lines[at + 7 : at + 12] == [
+        "",
+        "Interruptions of GPUs: 2",
+        "  GPU(s) [0, 1] from 1.00s to 2.50s: no answer",
+        "  GPU(s) [2] from 3.00s to the end: stopped",
+        "",
+    ]
+    few = list(metrics_lines(log))
+    at = few.index("Failed requests: 6")
+    assert few[at + 6 : at + 9] == ["  … and 1 more (the .log file has them all)", "", "Interruptions of GPUs: 2"]
+    done = list(log_lines(replace(log, summary={**log.summary, "partial": False}), chains(3, 1.0, 2.0), events=False))
+    assert f"Run completed at time {log.summary['makespan']:.2f}s" in done
+    assert not any("Stopped" in line for line in done)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gsched.bounds import Bounds
+from gsched.bounds import Bound, Bounds
 from gsched.cluster import Cluster
 from gsched.log import Gangs, Log
 from gsched.placement import deployment_time
@@ -15,6 +15,9 @@ from gsched.preload import Placement
 from gsched.workload import Floats, Ints, Mode, Workload
 
 _BLOCK = 1 << 16  # rows whose gangs, or requests whose edges, are spelled out at a time
+_NOWHERE = -1  # the server of a node that was not executed
+_MAKESPAN = ("lower_bound", "gap_percent")
+_MEAN_LATENCY = ("mean_latency_lower_bound", "mean_latency_gap_percent")
 _TIER_FIGURES = ("average", "median", "p90", "p99")
 
 
@@ -25,30 +28,37 @@ def summarize(
     mode: Mode,
     policy: str,
     *,
-    bounds: Bounds,
+    bounds: Bounds | None,
     node: Ints,
     loads: int,
     switches: int,
     placement: Placement = (),
     options: Mapping[str, Any] | None = None,
+    measured: Mapping[str, Any] | None = None,
+    estimator: str = "recorded",
 ) -> Log:
     """Return a log with its summary and, for a static placement, the further parts (docs/formats.md has the fields).
 
+    Times of requests are those of the requests whose nodes were all executed.
+
     Args:
-        log: the rows of a complete run, with all columns.
+        log: the rows of a run, with all columns; further parts that it has are kept.
         workload: what was executed.
         cluster: where.
         mode: when requests arrived.
         policy: name of the policy.
-        bounds: on the makespan and the mean latency.
-        node: position of each row's node in the workload, shape (N,).
+        bounds: on the makespan and the mean latency; None where nothing is proven of such a run.
+        node: position of each row's node in the workload, shape (n,).
         loads: starts that only filled GPUs that never held anything.
         switches: starts that replaced a label.
         placement: what was loaded before time 0.
         options: those of the policy.
+        measured: what the summary says of how a real run went; None for virtual time.
+        estimator: where durations came from.
     """
     end = _request_ends(log, workload)
     latency = end - workload.arrival(mode)
+    took = latency[~np.isnan(latency)]
     waiting = log.waiting_time if log.waiting_time is not None else np.zeros(0)
     switching = float(log.switch_time.sum()) if log.switch_time is not None else 0.0
     makespan = float(log.end_time.max(initial=0.0))
@@ -58,20 +68,18 @@ def summarize(
         "policy": policy,
         "policy_options": {name: _jsonable(value) for name, value in (options or {}).items()},
         "mode": mode,
-        "simulate": False,
+        "simulate": measured is not None,
+        **({} if estimator == "recorded" else {"estimator": estimator}),
+        **(measured or {}),
         "total_requests": workload.request_count,
-        "completed_requests": workload.request_count,
+        "completed_requests": len(took),
         "total_nodes_executed": len(log),
         "dependency_levels": _dependency_levels(workload),
         "makespan": makespan,
-        "lower_bound": bounds.makespan.value,
-        "lower_bound_name": bounds.makespan.name,
-        "gap_percent": gap_percent(makespan, bounds.makespan.value),
+        **_bounded(_MAKESPAN, makespan, bounds.makespan if bounds else None),
         "throughput": _rate(len(log), makespan),
-        **_spread("request", latency),
-        "mean_latency_lower_bound": bounds.mean_latency.value,
-        "mean_latency_lower_bound_name": bounds.mean_latency.name,
-        "mean_latency_gap_percent": gap_percent(float(_mean(latency)), bounds.mean_latency.value),
+        **_spread("request", took),
+        **_bounded(_MEAN_LATENCY, float(_mean(took)), bounds.mean_latency if bounds else None),
         **_spread("waiting", waiting),
         **_attainment(workload, mode, end, latency, makespan),
         "total_model_switches": switches,
@@ -84,7 +92,7 @@ def summarize(
         "gpus": list(range(cluster.gpus)),
         **{name: value for name, value in asdict(cluster).items() if name != "gpus"},
     }
-    return replace(log, summary=summary, extra=_placement_parts(placement, workload, cluster, uses))
+    return replace(log, summary=summary, extra={**log.extra, **_placement_parts(placement, workload, cluster, uses)})
 
 
 def _jsonable(value: Any) -> Any:
@@ -93,16 +101,26 @@ def _jsonable(value: Any) -> Any:
 
 
 def _request_ends(log: Log, workload: Workload) -> Floats:
-    """Return when the last node of each request ended, shape (R,)."""
+    """Return when the last node of each request ended, NaN where one was not executed, shape (R,)."""
+    request = log.request_id.codes
     end = np.zeros(workload.request_count)
-    np.maximum.at(end, log.request_id.codes, log.end_time)
+    np.maximum.at(end, request, log.end_time)
+    end[np.bincount(request, minlength=len(end)) < np.diff(workload.first_node)] = np.nan
     return end
 
 
 def request_times(log: Log, workload: Workload, mode: Mode) -> Floats:
-    """Return the seconds from each request's arrival to the end of its last node, shape (R,)."""
+    """Return the seconds from each request's arrival to the end of its last node, NaN if that never ran, shape (R,)."""
     seconds: Floats = _request_ends(log, workload) - workload.arrival(mode)
     return seconds
+
+
+def _bounded(fields: tuple[str, str], value: float, bound: Bound | None) -> dict[str, Any]:
+    """Return a lower bound and the gap to it, under these names; null where there is none."""
+    name, gap = fields
+    if bound is None:
+        return {name: None, f"{name}_name": None, gap: None}
+    return {name: bound.value, f"{name}_name": bound.name, gap: gap_percent(value, bound.value)}
 
 
 def gap_percent(value: float, bound: float) -> float | None:
@@ -141,7 +159,7 @@ def _mean(values: Floats) -> Any:
 # -- deadlines and tiers
 
 
-def _attainment(workload: Workload, mode: Mode, end: Floats, latency: Floats, makespan: float) -> dict[str, Any]:
+def _attainment(workload: Workload, mode: Mode, end: Floats, took: Floats, makespan: float) -> dict[str, Any]:
     """Return how well deadlines were met, in all and by tier; nothing where there are neither deadlines nor tiers."""
     if workload.deadline is None and workload.tier is None:
         return {}
@@ -157,7 +175,7 @@ def _attainment(workload: Workload, mode: Mode, end: Floats, latency: Floats, ma
     tiers = {}
     for level in np.unique(tier).tolist():
         those = np.flatnonzero(tier == level)
-        times = _spread("request", latency[those])
+        times = _spread("request", took[those][~np.isnan(took[those])])
         times = {f"{figure}_request_time": times[f"{figure}_request_time"] for figure in _TIER_FIGURES}
         count = {"requests": len(those), "with_deadline": int(limited[those].sum())}
         tiers[str(level)] = {**count, **figures(those), **times}
@@ -171,18 +189,20 @@ def _locality(log: Log, workload: Workload, cluster: Cluster, node: Ints) -> dic
     """Return how far requests stayed inside one server; nothing for a single server."""
     if cluster.server_size == cluster.gpus:
         return {}
-    server = np.empty(len(node), np.int32)
+    server = np.full(workload.node_count, _NOWHERE, np.int32)
     server[node] = log.gpu_id // cluster.server_size
     first, requests = workload.first_node[:-1], workload.request_count
-    spread = np.zeros(0, np.int64)
+    spread, complete = np.zeros(0, np.int64), 0
     if requests:
-        outside = np.minimum.reduceat(server, first) != np.maximum.reduceat(server, first)
-        spread = np.flatnonzero(outside | _spanning(workload, cluster)[workload.workflow])
+        least = np.minimum.reduceat(server, first)
+        outside = (least != np.maximum.reduceat(server, first)) | _spanning(workload, cluster)[workload.workflow]
+        spread = np.flatnonzero(outside | (least == _NOWHERE))
+        complete = int(np.count_nonzero(least != _NOWHERE))
     intra = requests - len(spread)
     return {
         "server_efficiency": intra / requests * 100 if requests else None,
         "intra_server_workflows": intra,
-        "inter_server_workflows": len(spread),
+        "inter_server_workflows": complete - intra,
         "cross_server_communications": sum(_crossings(workload, server, part) for part in _blocks(spread)),
     }
 
@@ -198,14 +218,15 @@ def _blocks(column: Any) -> Iterator[Any]:
 
 
 def _crossings(workload: Workload, server: Ints, requests: Any) -> int:
-    """Return the number of edges of these requests whose nodes ran in different servers."""
+    """Return the number of edges of these requests whose nodes both ran, in different servers."""
     pairs = [[(a, b) for b, parents in enumerate(flow.parents) for a in parents] for flow in workload.workflows]
     parent, child = np.array([pair for edges in pairs for pair in edges], np.int64).reshape(-1, 2).T
     count = np.array([len(edges) for edges in pairs], np.int64)
     size, skip = (column[workload.workflow[requests]] for column in (count, np.cumsum(count) - count))
     edge = np.arange(size.sum()) + np.repeat(skip - (np.cumsum(size) - size), size)
     node = np.repeat(workload.first_node[requests], size)
-    return int(np.count_nonzero(server[node + parent[edge]] != server[node + child[edge]]))
+    one, other = server[node + parent[edge]], server[node + child[edge]]
+    return int(np.count_nonzero((one != other) & (other != _NOWHERE)))  # where a child ran, its parent did
 
 
 # -- GPUs and models

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gsched.checker.facts import Facts
+from gsched.checker.outcome import ESTIMATORS, FLAGS
 from gsched.checker.problems import Problem
 from gsched.checker.rules import NEEDS, RULES, has
 from gsched.checker.totals import TOTALS
@@ -114,10 +115,20 @@ def _stated(log: Log) -> tuple[_Stated, list[Violation]]:
     if mode not in ("offline", "online", None):
         wrong.append(f"mode is {shortened(mode)}, neither 'offline' nor 'online'")
         mode = None
+    flags = {name: log.summary.get(name) for name in FLAGS}
+    wrong += [f"{name} is {shortened(flag)}, not true or false" for name, flag in flags.items() if not _is_flag(flag)]
+    if (estimator := log.summary.get("estimator")) not in (*ESTIMATORS, None):
+        wrong.append(f"estimator is {shortened(estimator)}, none of {', '.join(ESTIMATORS)}")
     return _Stated(cluster, mode), [Violation("summary", text) for text in wrong]
 
 
+def _is_flag(value: object) -> bool:
+    return value is None or isinstance(value, bool)
+
+
 def _caveats(facts: Facts) -> Iterator[str]:
+    if facts.outcome.partial:
+        yield "The run was stopped before its end: nodes that were not executed are not missing."
     if facts.log.gpu_ids is None and facts.workload is not None:
         yield "The log has no gpu_ids: gangs were taken to be as many GPUs as the model requires, from gpu_id on."
     elif facts.log.gpu_ids is None:

@@ -5,13 +5,12 @@ Nothing here is shared with the engine; every number is worked out anew from the
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
 from gsched.checker.columns import (
     ABSOLUTE,
-    RELATIVE,
     Array,
     Bools,
     as_before,
@@ -23,20 +22,14 @@ from gsched.checker.columns import (
     unique_codes,
 )
 from gsched.checker.deployment import Deployment, read_deployment
+from gsched.checker.interruptions import empty_labels, events, fault
+from gsched.checker.lanes import Lanes, in_lanes, slack
+from gsched.checker.outcome import Interruption, Outcome, read_outcome
 from gsched.checker.residency import Held, Replay, Sizes, follow_instances, sizes_of
 from gsched.checker.totals import Total, totals
 from gsched.cluster import Cluster
 from gsched.log import Gangs, Log
 from gsched.workload import Floats, Longs, Mode, Workload
-
-
-class Lanes(NamedTuple):
-    """The occupations of GPUs, GPU by GPU and for each in the order of time, E in all: shape (E,)."""
-
-    gpu: Array
-    row: Array
-    follows: Bools  # on the same GPU as the occupation before it
-    early: Longs  # positions of those that begin before the one before them on the GPU has ended
 
 
 class Facts:
@@ -87,8 +80,7 @@ class Facts:
 
     def tolerance(self, rows: Longs) -> Floats:
         """Return by how many seconds times of these rows may be off."""
-        slack: Floats = ABSOLUTE + RELATIVE * np.abs(self.log.end_time[rows])
-        return slack
+        return slack(self.log.end_time[rows])
 
     def exceeds(self, a: Floats, b: Floats, *, either_way: bool = False) -> Longs:
         """Return the rows in which a > b (or a != b) by more than the tolerance; NaN is never more."""
@@ -100,6 +92,28 @@ class Facts:
             rows = np.flatnonzero(excess > ABSOLUTE)
             found.append(part.start + rows[excess[rows] > self.tolerance(part.start + rows)])
         return np.concatenate(found)
+
+    # -- how the run went
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """What the log says of how its run went."""
+        return read_outcome(self.log.summary, self.log.extra)
+
+    @property
+    def interruptions(self) -> list[Interruption]:
+        """The interruptions of GPUs whose times are sane."""
+        return [one for one in self.outcome.interruptions if not fault(one)]
+
+    @property
+    def virtual(self) -> bool:
+        """Whether times are virtual, not measured."""
+        return not self.outcome.measured
+
+    @property
+    def recorded(self) -> bool:
+        """Whether durations are those of the requests."""
+        return self.outcome.estimator == "recorded"
 
     # -- matching rows with the workload; only where there is one
 
@@ -244,40 +258,15 @@ class Facts:
 
     @cached_property
     def lanes(self) -> Lanes:
-        """The occupations in the order of time.
-
-        The rows of a log are in the order of the decisions, which is the order on each GPU too; this also orders
-        occupations of no length that are tied with their neighbours. Only where that order cannot be, rows are put
-        in the order of the middle of their occupations, which rounding of the ends does not change.
-        """
-        row = np.repeat(np.arange(len(self.log), dtype=np.int32), self.seen.sizes)
-        lanes = self._by_gpu(self.seen.gpus, row)
-        if not lanes.early.size:
-            return lanes
-        order = np.argsort((self.begin + self.log.end_time)[row], kind="stable")
-        return self._by_gpu(self.seen.gpus[order], row[order])
+        """The occupations in the order of time."""
+        begin, end = self.begin, self.log.end_time
+        lanes = in_lanes(self.seen, begin, end)
+        empty_labels(lanes, self.interruptions, begin, end)
+        return lanes
 
     def rows_of(self, wrong: Bools) -> Longs:
         """Return the rows that have a wrong GPU among those of `seen`."""
         return np.unique(np.searchsorted(self.seen.first, np.flatnonzero(wrong), side="right") - 1)
-
-    def _by_gpu(self, gpu: Array, row: Array) -> Lanes:
-        if gpu.size and gpu.min() >= 0 and gpu.max() < 2**16:
-            gpu = gpu.astype(np.uint16)  # makes the sort a radix sort
-        order = np.argsort(gpu, kind="stable")
-        gpu, row = gpu[order], row[order]
-        follows = as_before(gpu)
-        return Lanes(gpu, row, follows, self._early(row, follows))
-
-    def _early(self, row: Array, follows: Bools) -> Longs:
-        found = []
-        for part in blocks(len(row) - 1):
-            before, after = row[:-1][part], row[1:][part]
-            end, begin = self.log.end_time[before], self.begin[after]
-            early = np.flatnonzero((begin < end - ABSOLUTE) & follows[1:][part])
-            early = early[begin[early] < end[early] - self.tolerance(after[early])]
-            found.append(part.start + early + 1)
-        return np.concatenate(found)
 
     # -- what GPUs hold
 
@@ -334,7 +323,11 @@ class Facts:
         number = {name: i for i, name in enumerate(self._workload.config.models)}
         held = Held(self.sizes, self.cluster)
         held.place((number[one.model], one.gpu_ids) for one in self.deployment.placement or () if one.model in number)
-        return follow_instances(held, self.order, keys_of(self.model, self.log.gpu_id), self.seen)
+        order = self.order
+        begin = self.begin if order is None else self.begin[order]
+        # A deployment is restored before an interruption is over.
+        met = [] if self.deployment.tells_where else events(self.interruptions, begin, number)
+        return follow_instances(held, order, keys_of(self.model, self.log.gpu_id), self.seen, met)
 
     @cached_property
     def replay(self) -> Replay:

@@ -4,13 +4,14 @@ An instance is a model on a gang. It takes an equal share of the model's memory 
 there until it has to make room.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from gsched.checker.columns import RELATIVE, Bools, blocks, key_of, model_of
+from gsched.checker.interruptions import Event
 from gsched.cluster import Cluster
 from gsched.log import Gangs
 from gsched.workload import Floats, Longs, Model
@@ -40,7 +41,9 @@ def sizes_of(models: tuple[Model, ...], cluster: Cluster) -> Sizes:
     return Sizes(memory, share, np.where(np.isnan(given), fresh, given))
 
 
-def follow_instances(held: "Held", order: Longs | None, instance: Longs, gangs: Gangs) -> tuple[Replay, Floats]:
+def follow_instances(
+    held: "Held", order: Longs | None, instance: Longs, gangs: Gangs, events: Sequence[Event]
+) -> tuple[Replay, Floats]:
     """Follow the instances of a log of n rows; return what they say, and the seconds of loading.
 
     Args:
@@ -48,12 +51,15 @@ def follow_instances(held: "Held", order: Longs | None, instance: Longs, gangs: 
         order: the rows in the order of the decisions, shape (n,); None where that is theirs.
         instance: that each row runs on, by `keys_of` model (-1 if unknown) and first GPU, shape (n,).
         gangs: of each row.
+        events: what happens between rows, in order.
     """
-    rows = len(instance)
+    rows, upcoming = len(instance), deque(events)
     replay, cost = Replay(np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)), np.zeros(rows)
     for part in blocks(rows):
         row = np.arange(part.start, min(part.stop, rows)) if order is None else order[part]
         for turn, (i, key) in enumerate(zip(row.tolist(), instance[row].tolist(), strict=True), part.start):
+            while upcoming and upcoming[0].at < turn:
+                held.meet(upcoming.popleft())
             if key not in held.used:
                 gang = gangs.gpus[gangs.first[i] : gangs.first[i + 1]].tolist()
                 cost[i], replay.replaces[i] = held.load(key, gang)
@@ -66,7 +72,7 @@ class Held:
     """What the GPUs hold; `used` says for each instance when it was last used."""
 
     def __init__(self, sizes: Sizes, cluster: Cluster) -> None:
-        self.used: dict[int, int] = {}
+        self.used: dict[int, float] = {}
         self._gang: dict[int, Sequence[int]] = {}  # of each instance
         self._on: dict[int, dict[int, float]] = defaultdict(dict)  # instances on each GPU, and the GB they take there
         self._memory, self._load = sizes.memory.tolist(), sizes.load.tolist()
@@ -80,6 +86,16 @@ class Held:
         for position, (instance, gang) in enumerate(placed.items()):
             self._settle(instance, gang)
             self.used[instance] = position - len(placed)
+
+    def meet(self, event: Event) -> None:
+        """Let happen what an interruption does."""
+        if event.instance is None:
+            for instance in {instance: None for gpu in event.gpus for instance in self._on[gpu]}:
+                self._evict(instance, {})
+            return
+        if event.instance not in self.used:
+            self.load(event.instance, event.gpus)
+        self.used[event.instance] = event.at
 
     def load(self, instance: int, gang: Sequence[int]) -> tuple[float, bool]:
         """Load an instance; return the seconds that its slowest GPU takes, and whether anything made room."""

@@ -1,17 +1,17 @@
 """The rules that the checker checks, each in a few lines over the facts of a log."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from reprlib import repr as shortened
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from gsched.checker.columns import ABSOLUTE, RELATIVE, Array, Bools, matched
 from gsched.checker.facts import Facts
+from gsched.checker.incidents import find_wrong_failures, find_wrong_interruptions
 from gsched.checker.placements import find_misplaced, find_unfit, find_wrong_assignments
-from gsched.checker.problems import Problem, Problems, known, plain
-from gsched.checker.totals import Total, agrees, is_number, tier_totals
+from gsched.checker.problems import Problem, Problems, known
+from gsched.checker.statements import find_beaten_bounds, find_wrong_tiers, find_wrong_totals
 from gsched.log import TIMES, Gangs
 from gsched.workload import Floats, Workload
 
@@ -38,16 +38,19 @@ NEEDS = {
     "mode": "neither the caller nor the summary says whether requests arrive offline or online",
     "gangs": "the log has no gpu_ids",
     "residency": "models share GPUs and their memory is not known",
+    "virtual": "times are measured",
+    "recorded": "durations did not come from the requests",
     **{name: f"the log has no {name}" for name in ("workflow_id", *TIMES[2:])},
 }
 
 
-_OF_FACTS = ("workload", "cluster", "mode", "gangs", "residency")
+_OF_FACTS = ("workload", "cluster", "mode", "gangs", "residency", "virtual", "recorded")
 
 
 def has(facts: Facts, need: str) -> bool:
-    """Return whether one of `NEEDS` is known."""
-    return getattr(facts if need in _OF_FACTS else facts.log, need) is not None
+    """Return whether one of `NEEDS` is known, or is so."""
+    value = getattr(facts if need in _OF_FACTS else facts.log, need)
+    return value is not None and value is not False
 
 
 # What a log shows by itself
@@ -152,8 +155,12 @@ def _unknown(facts: Facts) -> Problems:
 
 
 def _missing(facts: Facts) -> Problems:
+    workload, failed = known(facts.workload), facts.outcome.failed
     missing = np.flatnonzero(~facts.ran)
-    yield Problem("never executed", missing, lambda node: _node(known(facts.workload), node), in_rows=False)
+    if failed:
+        excused = np.fromiter((id in failed for id in workload.request_ids), np.bool_, workload.request_count)
+        missing = missing[~excused[workload.request[missing]]]
+    yield Problem("never executed", missing, lambda node: _node(workload, node), in_rows=False)
 
 
 def _workflow(facts: Facts) -> Problems:
@@ -194,6 +201,10 @@ def _estimated_time(facts: Facts) -> Problems:
     yield _unequal(facts, "estimated_time", expected, "is not the workload's")
 
 
+def _estimate(facts: Facts) -> Problems:
+    yield _unequal(facts, "estimated_time", facts.executed, "is not for how long it executes")
+
+
 def _arrival(facts: Facts) -> Problems:
     begin, expected = facts.begin, facts.of_request(known(facts.arrival))
     early = facts.exceeds(expected, begin)
@@ -202,15 +213,28 @@ def _arrival(facts: Facts) -> Problems:
 
 
 def _precedence(facts: Facts) -> Problems:
-    begin, expected = facts.begin, facts.of_node(facts.parents_end)
+    workload, begin, expected = known(facts.workload), facts.begin, facts.of_node(facts.parents_end)
     early = facts.exceeds(expected, begin)
 
     def describe(i: int) -> str:
-        workload, node = known(facts.workload), int(facts.node[i])
-        parent = max(_parents(workload, node), key=lambda parent: facts.end[parent])
+        parent = max(_parents(workload, int(facts.node[i])), key=lambda parent: facts.end[parent])
         return f"from {begin[i]}, {_node(workload, parent)} ends at {expected[i]}"
 
+    def idle_parent(i: int) -> int:
+        return next(parent for parent in _parents(workload, int(facts.node[i])) if not facts.ran[parent])
+
     yield Problem("loads or starts before a parent ends", early, describe)
+    if not facts.ran.all():
+        orphans = np.flatnonzero(facts.of_node(_orphaned(facts), 0))
+        yield Problem("runs although a parent never ran", orphans, lambda i: _node(workload, idle_parent(i)))
+
+
+def _orphaned(facts: Facts) -> Bools:
+    """Return which nodes have a parent that never ran: shape (N,)."""
+    orphaned = np.zeros(len(facts.ran), np.bool_)
+    for parent, child in facts.edges():
+        orphaned[child[~facts.ran[parent]]] = True
+    return orphaned
 
 
 def _ready_time(facts: Facts) -> Problems:
@@ -234,57 +258,6 @@ def _memory(facts: Facts) -> Problems:
     wrong = np.flatnonzero((share > room * (1 + RELATIVE))[facts.model])
     what = f"its model does not fit GPUs of {room} GB"
     yield Problem(what, wrong, lambda i: f"{share[facts.model[i]]} GB on each GPU")
-
-
-# Totals
-
-
-def _summary(facts: Facts) -> Problems:
-    yield from _differences(facts.log.summary, facts.totals, "")
-
-
-def _tiers(facts: Facts) -> Problems:
-    given, expected = facts.log.summary["tiers"], tier_totals(facts)
-    if not isinstance(given, Mapping) or given.keys() != expected.keys():
-        yield plain(f"tiers is {shortened(given)}, the workload has {', '.join(expected) or 'none'}")
-        return
-    for tier, figures in expected.items():
-        if isinstance(given[tier], Mapping):
-            yield from _differences(given[tier], figures, f" of tier {tier}")
-        else:
-            yield plain(f"tier {tier} is {shortened(given[tier])}, no figures")
-
-
-def _differences(given: Mapping[str, Any], expected: Mapping[str, Total], of: str) -> Problems:
-    for name, value in expected.items():
-        if given.get(name) is not None and not agrees(given[name], value):
-            rows_give = " to ".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
-            yield plain(f"{name}{of} is {shortened(given[name])}, the rows give {rows_give}")
-
-
-_BOUNDS = (
-    ("makespan", "lower_bound", "gap_percent"),
-    ("average_request_time", "mean_latency_lower_bound", "mean_latency_gap_percent"),
-)
-
-
-def _bound(facts: Facts) -> Problems:
-    for total, bound_name, gap_name in _BOUNDS:
-        value, bound = facts.totals.get(total), facts.log.summary.get(bound_name)
-        if not is_number(value) or bound is None:
-            continue
-        if not is_number(bound):
-            yield plain(f"{bound_name} is {shortened(bound)}, not a number")
-        elif value < bound - ABSOLUTE - RELATIVE * abs(bound):
-            yield plain(f"the rows give a {total} of {value!r}, below the {bound_name} of {bound!r}")
-        else:
-            yield from _gap(facts, gap_name, value, bound)
-
-
-def _gap(facts: Facts, name: str, value: float, bound: float) -> Problems:
-    given = facts.log.summary.get(name)
-    if given is not None and bound > 0 and not agrees(given, 100 * (value / bound - 1)):
-        yield plain(f"{name} is {given!r}, the rows give {100 * (value / bound - 1)!r}")
 
 
 # Helpers
@@ -318,6 +291,22 @@ def _is_deployed(facts: Facts) -> bool:
     return facts.deployment.is_told
 
 
+def _is_whole(facts: Facts) -> bool:
+    return not facts.outcome.partial
+
+
+def _is_estimated(facts: Facts) -> bool:
+    return facts.virtual and not facts.recorded
+
+
+def _has_failures(facts: Facts) -> bool:
+    return "failures" in facts.log.extra
+
+
+def _has_interruptions(facts: Facts) -> bool:
+    return "interruptions" in facts.log.extra
+
+
 _LANES = ("lanes", "replaced", "followed")
 
 RULES = (
@@ -329,7 +318,13 @@ RULES = (
     Rule("gpus", "that the GPUs exist", ("cluster",), _gpus),
     Rule("server", "that a gang stays inside a server", ("cluster", "gangs"), _server),
     Rule("overlap", "that a GPU runs one node at a time", (), _overlap),
-    Rule("switch_time", "how long loading takes", ("workload", "cluster", "gangs", "switch_time"), _switch_time),
+    Rule("interruptions", "interruptions of GPUs", (), find_wrong_interruptions, about=_has_interruptions),
+    Rule(
+        "switch_time",
+        "how long loading takes",
+        ("workload", "cluster", "gangs", "switch_time", "virtual"),
+        _switch_time,
+    ),
     Rule(
         "warm", "that GPUs that hold a model do not load it again", ("gangs", "switch_time", "residency"), _warm, _LANES
     ),
@@ -339,16 +334,18 @@ RULES = (
     Rule("assignments", "what GPUs and servers are for", ("cluster",), find_wrong_assignments, about=_is_deployed),
     Rule("doubled", "that no node is executed twice", (), _doubled),
     Rule("unknown", "that every row is a node of the workload", ("workload",), _unknown),
-    Rule("missing", "that every node is executed", ("workload",), _missing),
+    Rule("missing", "that every node is executed", ("workload",), _missing, about=_is_whole),
+    Rule("failures", "requests that were given up", (), find_wrong_failures, about=_has_failures),
     Rule("workflow", "workflow_id", ("workload", "workflow_id"), _workflow),
     Rule("model", "model_name", ("workload",), _model),
     Rule("gang_size", "that a gang is as large as its model requires", ("workload", "gangs"), _gang_size),
-    Rule("duration", "how long nodes execute", ("workload",), _duration),
-    Rule("estimated_time", "estimated_time", ("workload", "estimated_time"), _estimated_time),
+    Rule("duration", "how long nodes execute", ("workload", "virtual", "recorded"), _duration),
+    Rule("estimated_time", "estimated_time", ("workload", "estimated_time", "virtual", "recorded"), _estimated_time),
+    Rule("estimate", "that nodes execute as estimated", ("estimated_time",), _estimate, about=_is_estimated),
     Rule("arrival", "that nodes start after their request arrives", ("workload", "mode"), _arrival),
     Rule("precedence", "that nodes start after their parents end", ("workload",), _precedence, ("begin",)),
     Rule("ready_time", "ready_time", ("workload", "mode", "ready_time"), _ready_time, ("parents_end",)),
-    Rule("summary", "totals", (), _summary),
-    Rule("tiers", "figures by tier", ("workload", "mode"), _tiers, about=_has_tiers),
-    Rule("bound", "the lower bound", (), _bound),
+    Rule("summary", "totals", (), find_wrong_totals),
+    Rule("tiers", "figures by tier", ("workload", "mode"), find_wrong_tiers, about=_has_tiers),
+    Rule("bound", "the lower bound", (), find_beaten_bounds),
 )

@@ -26,7 +26,7 @@ TOTALS = (
     *("total_requests", "completed_requests", "total_nodes_executed", "total_tasks", "dependency_levels", "makespan"),
     *("throughput", "total_switch_time", "switch_overhead_percent", "total_model_switches", "total_model_loads"),
     *(f"{figure}_{what}_time" for what in ("request", "waiting") for figure in _FIGURES),
-    *(*_SLO, *_USE, *_SERVERS, "deployment_time_seconds"),
+    *(*_SLO, *_USE, *_SERVERS, "deployment_time_seconds", "failed_requests"),
 )
 
 
@@ -43,6 +43,8 @@ def _of_rows(facts: "Facts") -> dict[str, Total]:
     log, makespan = facts.log, facts.makespan
     found: dict[str, Total] = {"total_nodes_executed": len(log), "makespan": makespan}
     found["throughput"] = _rate(len(log), makespan)
+    if "failures" not in facts.outcome.wrong:
+        found["failed_requests"] = len(facts.outcome.failed)
     if log.switch_time is not None:
         switching = float(log.switch_time.sum())
         found |= {"total_switch_time": switching, "switch_overhead_percent": 100 * switching / (makespan or 1.0)}

@@ -1,7 +1,7 @@
 """A run as text: the log of events line by line, and the metrics."""
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from itertools import islice
 from typing import Any, ParamSpec
@@ -15,6 +15,7 @@ from gsched.workload import Workload
 
 _RULE = "=" * 60
 SHOWN_GPUS = 32
+SHOWN_INCIDENTS = 5
 P = ParamSpec("P")
 
 
@@ -38,14 +39,16 @@ def log_lines(log: Log, workload: Workload, *, events: bool) -> Iterator[str]:
         yield "Options: " + ", ".join(f"{name}={value}" for name, value in summary["policy_options"].items())
     yield f"Available GPUs: {summary['gpus']}"
     yield from _placement(log)
-    yield "Starting discrete event simulation..."
+    yield "Running models..." if summary["simulate"] else "Starting discrete event simulation..."
     if events:
         yield from _event_lines(log, workload)
     else:
         yield f"({len(log)} nodes: their events are in the execution log only)"
-    yield f"Simulation completed at time {summary['makespan']:.2f}s"
+    what = "Run" if summary["simulate"] else "Simulation"
+    how = "stopped before its end, the last node ended" if summary.get("partial") else "completed"
+    yield f"{what} {how} at time {summary['makespan']:.2f}s"
     yield ""
-    yield from metrics_lines(log, shown_gpus=len(summary["gpus"]))
+    yield from metrics_lines(log, shown_gpus=len(summary["gpus"]), shown_incidents=None)
 
 
 def _placement(log: Log) -> Iterator[str]:
@@ -113,24 +116,30 @@ def _column(values: Any) -> Any:
 
 
 @_printable
-def metrics_lines(log: Log, *, shown_gpus: int = SHOWN_GPUS) -> Iterator[str]:
-    """Yield the metrics of a run; of the GPUs, the first `shown_gpus`."""
+def metrics_lines(
+    log: Log, *, shown_gpus: int = SHOWN_GPUS, shown_incidents: int | None = SHOWN_INCIDENTS
+) -> Iterator[str]:
+    """Yield the metrics of a run; of the GPUs, the first `shown_gpus`, of what went wrong, the first or all."""
     s = log.summary
     yield from (_RULE, "EXECUTION METRICS", _RULE)
     yield f"Total execution time (makespan): {s['makespan']:.2f} seconds"
-    yield f"Proven lower bound: {s['lower_bound']:.2f} seconds ({s['lower_bound_name']}), {_gap(s['gap_percent'])}"
+    if s["lower_bound"] is not None:
+        yield f"Proven lower bound: {s['lower_bound']:.2f} seconds ({s['lower_bound_name']}), {_gap(s['gap_percent'])}"
     yield f"Total requests processed: {s['completed_requests']}"
     yield f"Total nodes executed: {s['total_nodes_executed']}"
     yield f"Dependency levels: {s['dependency_levels']}"
     yield f"Average throughput: {_rate(s['throughput'], 'nodes')}"
     yield f"Simulation mode: {'models were called' if s['simulate'] else 'no models were called'}"
+    if s.get("partial"):
+        yield f"Stopped before its end: {s['total_requests'] - s['completed_requests']} requests are not complete"
     yield ""
+    yield from _incidents(log, shown_incidents)
     yield from _servers(s)
     yield "Request completion times:"
     yield from _times(s, "request")
-    bound = s["mean_latency_lower_bound"]
-    name = s["mean_latency_lower_bound_name"]
-    yield f"  Proven lower bound of the average: {bound:.2f}s ({name}), {_gap(s['mean_latency_gap_percent'])}"
+    bound, name = s["mean_latency_lower_bound"], s["mean_latency_lower_bound_name"]
+    if bound is not None:
+        yield f"  Proven lower bound of the average: {bound:.2f}s ({name}), {_gap(s['mean_latency_gap_percent'])}"
     yield ""
     yield from _deadlines(s)
     yield "Waiting times of nodes:"
@@ -151,6 +160,30 @@ def metrics_lines(log: Log, *, shown_gpus: int = SHOWN_GPUS) -> Iterator[str]:
     yield f"  Total loads: {s['total_model_loads']}"
     yield f"  Total switch time: {s['total_switch_time']:.2f} seconds"
     yield f"  Switch overhead: {s['switch_overhead_percent']:.1f}%"
+
+
+def _incidents(log: Log, shown: int | None) -> Iterator[str]:
+    """Yield what went wrong: requests that were given up, and GPUs that were not to be had; nothing if all was well."""
+    parts = (("Failed requests", "failures", _failure), ("Interruptions of GPUs", "interruptions", _interruption))
+    for title, part, line in parts:
+        incidents = log.extra.get(part, ())
+        if not incidents:
+            continue
+        yield f"{title}: {len(incidents)}"
+        yield from (f"  {line(incident)}" for incident in incidents[:shown])
+        if shown is not None and len(incidents) > shown:
+            yield f"  … and {len(incidents) - shown} more (the .log file has them all)"
+        yield ""
+
+
+def _failure(one: Mapping[str, Any]) -> str:
+    node = f"node {one['node_id']} ({one['model_name']})"
+    return f"Request {one['request_id']}, {node}, attempts: {one['attempts']}: {one['reason']}"
+
+
+def _interruption(one: Mapping[str, Any]) -> str:
+    end = "the end" if one["end_time"] is None else f"{one['end_time']:.2f}s"
+    return f"GPU(s) {one['gpu_ids']} from {one['start_time']:.2f}s to {end}: {one['reason']}"
 
 
 def _servers(s: Any) -> Iterator[str]:
