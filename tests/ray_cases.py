@@ -31,8 +31,8 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 LONG = 60.0  # seconds within which whatever is waited for has happened
 
-# Ray notices within seconds, not a minute, that a node is gone.
-HEALTH = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 3}
+# Ray notices within seconds, not half a minute, that a node is gone; but later than calls to it fail.
+HEALTH = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 10}
 
 
 class Probe:
@@ -298,8 +298,9 @@ def test_failures_are_told_from_each_other(executor: RayExecutor, runner: asynci
 
 
 def test_unloading_waits_for_calls_and_lets_the_model_close(
-    executor: RayExecutor, runner: asyncio.Runner, tmp_path: Path
+    executor: RayExecutor, runner: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(executor_module, "_CLOSE", 0.1)  # it counts from the end of the calls
     begun, end, closed = tmp_path / "begun", tmp_path / "end", tmp_path / "closed"
 
     async def use() -> None:
@@ -310,6 +311,7 @@ def test_unloading_waits_for_calls_and_lets_the_model_close(
         done, _ = await asyncio.wait({call, unloading}, timeout=0.5)
         assert not done
         assert not closed.exists()
+        monkeypatch.undo()
         end.touch()
         await call
         await unloading
