@@ -6,7 +6,7 @@ then asks the policy. All times of a run are in seconds of the workload since it
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from operator import itemgetter
 from typing import Any
 
@@ -19,6 +19,7 @@ from gsched.live.run.executors import Answer, Call, Executor
 from gsched.live.run.fleet import Fleet
 from gsched.live.run.outages import Beside, Outages
 from gsched.live.run.record import Failure, Record, Row
+from gsched.live.run.resume import FRESH_START, Past
 from gsched.live.run.retries import Retries, any_start
 from gsched.residency import vacate
 from gsched.session import Session
@@ -48,8 +49,7 @@ class Loop:
         *,
         limits: Limits,
         time_scale: float,
-        past: Mapping[int, Row] | None = None,
-        begin: float = 0.0,
+        past: Past = FRESH_START,
     ) -> None:
         """Prepare a run.
 
@@ -62,18 +62,23 @@ class Loop:
             keep: is given the answers.
             limits: what the run puts up with.
             time_scale: wall-clock seconds for each second of the workload.
-            past: rows of an earlier part of the run, by node.
-            begin: the time at which the run goes on.
+            past: an earlier part of the run.
         """
         self._workload, self._session, self._core = workload, session, session.core
         self._ask, self._keep, self._limits = ask, keep, limits
-        self._time_scale, self._past, self._begin = time_scale, past or {}, begin
+        self._time_scale, self._begin = time_scale, past.begin
+        self._past = {row.node: row for row in past.rows}
         arrival = workload.arrival(mode)
         self._admission = np.argsort(arrival, kind="stable").tolist()
         self._arrival = arrival.tolist()
         self._admitted = 0
         self._left = np.diff(workload.first_node).tolist()  # nodes of each request that are not done
-        self.record = Record({i - len(self._past): row for i, row in enumerate(self._past.values())})
+        self.record = Record(
+            {i - len(past.rows): row for i, row in enumerate(past.rows)},
+            interruptions=list(past.interruptions),
+            earlier_loads=past.loads,
+            earlier_switches=past.switches,
+        )
         self.fleet = Fleet(executor, workload.models, len(self._core.gpus.label_model))
         self.under_way: dict[int, tuple[Attempt, asyncio.Task[None]]] = {}
         beside = Beside(self.under_way, self._spawn, self._tell)
@@ -254,7 +259,7 @@ class Loop:
             if model == NONE:
                 break
             self._start(model, gang)
-        if not self.under_way and self.outages.away:
+        if not self.under_way and self.record.interruptions:
             self._start_any()
 
     def _forget_heads(self) -> None:
@@ -265,7 +270,7 @@ class Loop:
                     dequeue(self._core, model)
 
     def _start_any(self) -> None:
-        """Start whatever can be: a policy may wait for GPUs that are away, while others could do the work."""
+        """Start whatever can be: a policy may wait for GPUs that are away, or for nodes that never come."""
         self._forget_heads()
         while found := any_start(self._session):
             self._start(*found)

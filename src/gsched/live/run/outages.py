@@ -83,7 +83,7 @@ class Outages:
         server = self.server_of(attempt.gpus)
         if attempt.lost:
             self.lose(server, attempt.error)
-        interruption = self._record.interrupt(attempt.gpus, attempt.began, attempt.error, attempt)
+        interruption = self._record.interrupt(attempt.gpus, attempt.began, attempt.error, attempt.node)
         self._withdraw(attempt.gpus)
         if server in self._lost:
             interruption.end = self._now

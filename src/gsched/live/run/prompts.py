@@ -44,7 +44,7 @@ class Prompts:
             parents = flow.parents[node - first]
             texts = [*map(_text, given.values()), *(self._texts.get(first + parent, "") for parent in parents)]
         options = self._details("node_configs", request).get(step.id)
-        data = {name: value for name, value in options.items()} if isinstance(options, dict) else {}
+        data = options if isinstance(options, dict) else {}
         return Call({"prompt": SEPARATOR.join(filter(None, texts)), **data}, float(workload.duration[node]))
 
     def _inputs(self, step: Node, given: Mapping[str, Any], nodes: Sequence[Node], first: int) -> list[str]:

@@ -8,7 +8,6 @@ import numpy as np
 
 from gsched.bounds import Bounds, lower_bounds
 from gsched.cluster import Cluster
-from gsched.live.run.attempts import Attempt
 from gsched.log import Log
 from gsched.metrics import summarize
 from gsched.session import Session, log_of
@@ -24,7 +23,7 @@ class Interruption:
     start: float
     end: float | None
     reason: str
-    attempt: Attempt | None = None
+    node: int | None = None  # whose attempt failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +68,12 @@ class Record:
     """By number of the decision; earlier parts of a resumed run have negative numbers."""
     failures: list[Failure] = field(default_factory=list)
     interruptions: list[Interruption] = field(default_factory=list)
+    earlier_loads: int = 0
+    earlier_switches: int = 0
 
-    def interrupt(self, gpus: range, start: float, reason: str, attempt: Attempt | None = None) -> Interruption:
+    def interrupt(self, gpus: range, start: float, reason: str, node: int | None = None) -> Interruption:
         """Note that GPUs are away from now on."""
-        interruption = Interruption(gpus, start, None, reason, attempt)
+        interruption = Interruption(gpus, start, None, reason, node)
         self.interruptions.append(interruption)
         return interruption
 
@@ -101,7 +102,7 @@ class Record:
             "failures": [self._failure(failure, workload) for failure in self.failures],
             "interruptions": [self._interruption(interruption, workload) for interruption in self.interruptions],
         }
-        failed_attempts = sum(interruption.attempt is not None for interruption in self.interruptions)
+        failed_attempts = sum(interruption.node is not None for interruption in self.interruptions)
         kinds = np.bincount(columns.kind, minlength=3)
         return summarize(
             replace(log, extra={name: part for name, part in extra.items() if part}),
@@ -111,8 +112,8 @@ class Record:
             session.policy.name,
             bounds=self._bounds(workload, cluster, mode, columns.node, executed),
             node=columns.node,
-            loads=int(kinds[LOAD]),
-            switches=int(kinds[SWITCH]),
+            loads=self.earlier_loads + int(kinds[LOAD]),
+            switches=self.earlier_switches + int(kinds[SWITCH]),
             placement=session.placement,
             options=session.policy.options,
             measured={
@@ -140,7 +141,7 @@ class Record:
             "start_time": interruption.start,
             "end_time": interruption.end,
             "reason": interruption.reason,
-            **(_names(workload, interruption.attempt.node) if interruption.attempt else {}),
+            **({} if interruption.node is None else _names(workload, interruption.node)),
         }
 
 
