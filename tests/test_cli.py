@@ -317,7 +317,7 @@ def test_own_policy_names_the_files(here: Path) -> None:
     assert (here / "FewestSwitches_execution_log.json").exists()
 
 
-COMMANDS = ("demo", "generate", "validate", "simulate", "check", "compare", "serve", "loadgen")
+COMMANDS = ("demo", "generate", "validate", "simulate", "check", "compare", "calibrate", "model-server", "serve", "loadgen")
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -333,7 +333,7 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
 
 
 def test_commands_are_those_that_the_help_test_knows() -> None:
-    names = sorted(command.callback.__name__ for command in app.registered_commands)
+    names = sorted(command.callback.__name__.replace("_", "-") for command in app.registered_commands)
     assert names == sorted(COMMANDS)
 
 

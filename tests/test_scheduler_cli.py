@@ -25,7 +25,7 @@ from serving import PATIENCE, make_certificate
 from gsched.cli import main
 from gsched.live.loadgen.generated.scheduler_pb2 import InferRequest
 from gsched.live.loadgen.generated.scheduler_pb2_grpc import SchedulerServiceStub
-from gsched.live.scheduler.launch import configure_logs
+from gsched.live.logs import configure_logs
 from gsched.live.scheduler.record import Served, read_record
 
 GSCHED = Path(sys.executable).parent / "gsched"

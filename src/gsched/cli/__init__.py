@@ -11,11 +11,13 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from gsched import __version__
+from gsched.cli.calibrate import calibrate
 from gsched.cli.check import check
 from gsched.cli.compare import compare
 from gsched.cli.demo import demo
 from gsched.cli.generate import generate
 from gsched.cli.loadgen import loadgen
+from gsched.cli.model_server import model_server
 from gsched.cli.serve import serve
 from gsched.cli.simulate import simulate
 from gsched.cli.validate import validate
@@ -29,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for command in (demo, generate, validate, simulate, check, compare, serve, loadgen):
+for command in (demo, generate, validate, simulate, check, compare, calibrate, model_server, serve, loadgen):
     app.command()(command)
 
 

@@ -35,6 +35,21 @@ class LogFormat(StrEnum):
     PARQUET = "parquet"
 
 
+class Logs(StrEnum):
+    """Forms of the log."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Level(StrEnum):
+    """What is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+
+
 ConfigPath = Annotated[Path, typer.Option("--config", help="Models and workflows (JSON or YAML).", metavar="FILE")]
 RequestsPath = Annotated[
     Path, typer.Option("--requests", help="Requests (YAML, JSON, JSON Lines or Parquet).", metavar="FILE")
@@ -64,6 +79,9 @@ ModeOption = Annotated[
 OutDir = Annotated[Path, typer.Option("--out", help="Folder for the files that are written.", metavar="DIR")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress and no report.")]
+LogForm = Annotated[Logs, typer.Option("--log-format", help="Form of the log on standard error.")]
+LogLevel = Annotated[Level, typer.Option("--log-level", help="What is logged.")]
+TokenFile = Annotated[Path | None, typer.Option("--token-file", help="Token that clients must send.", metavar="FILE")]
 
 
 def cluster_of(
@@ -97,3 +115,13 @@ def settings_of(texts: Iterable[str] | None, **named: Any) -> dict[str, Any]:
         if value is not None:
             settings[name] = value
     return settings
+
+
+def token_of(path: Path | None) -> str:
+    """Return the token that a file holds; empty where no file is named."""
+    from gsched.files import read_bytes
+
+    token = read_bytes(path).decode(errors="replace").strip() if path else ""
+    if path and not (token and token.isascii() and token.isprintable()):
+        raise InputError.one(path, "", "holds no token", "write one line of plain letters and digits into it")
+    return token

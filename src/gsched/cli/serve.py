@@ -42,21 +42,6 @@ class NonFinite(StrEnum):
     PASS = "pass"  # noqa: S105 (no password)
 
 
-class Logs(StrEnum):
-    """Forms of the log."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-class Level(StrEnum):
-    """What is logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-
-
 def serve(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 for any.", min=0, max=65535)] = 50051,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
@@ -95,7 +80,7 @@ def serve(
     metrics_port: Annotated[int | None, typer.Option(help="Port for Prometheus; 0 for any.", min=0, max=65535)] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate (PEM); turns on TLS.", metavar="FILE")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).", metavar="FILE")] = None,
-    token_file: Annotated[Path | None, typer.Option(help="Token that clients must send.", metavar="FILE")] = None,
+    token_file: options.TokenFile = None,
     grace: Annotated[
         float, typer.Option(help="Seconds for which requests may finish at the end.", min=0, max=3600)
     ] = 10.0,
@@ -107,8 +92,8 @@ def serve(
         typer.Option(help="Serve nothing: repeat a record in virtual time and compare.", metavar="RECORD"),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the service times that --simulate draws.", min=0)] = 0,
-    log_format: Annotated[Logs, typer.Option(help="Form of the log on standard error.")] = Logs.TEXT,
-    log_level: Annotated[Level, typer.Option(help="What is logged.")] = Level.INFO,
+    log_format: options.LogForm = options.Logs.TEXT,
+    log_level: options.LogLevel = options.Level.INFO,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -147,15 +132,16 @@ def _serve(
     where: dict[str, Any],
     decides: "tuple[Policy, Rules]",
     extras: dict[str, Any],
-    logs: tuple[Logs, Level],
+    logs: tuple[options.Logs, options.Level],
     *,
     quiet: bool,
 ) -> None:
     """Load the models, measure how long they take, and serve."""
     import structlog
 
+    from gsched.live.logs import configure_logs
     from gsched.live.scheduler.backends.emulated import Emulated
-    from gsched.live.scheduler.launch import Plan, configure_logs, measured_lines, run
+    from gsched.live.scheduler.launch import Plan, measured_lines, run
 
     policy, rules = decides
     configure_logs(*logs)
@@ -247,9 +233,7 @@ def _access(
     if tls_cert and tls_key:
         certificate = read_bytes(tls_cert), read_bytes(tls_key)
         _require_pair(tls_cert, tls_key)
-    token = read_bytes(token_file).decode(errors="replace").strip() if token_file else ""
-    if token_file and not (token and token.isascii() and token.isprintable()):
-        raise InputError.one(token_file, "", "holds no token", "write one line of plain letters and digits into it")
+    token = options.token_of(token_file)
     return Access(
         host, port, max_message_mb << 20, max_calls, token, certificate, finite=non_finite is NonFinite.REFUSE
     )

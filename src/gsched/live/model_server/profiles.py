@@ -70,15 +70,17 @@ class Profiles:
         if found is None:
             return replace(_default(kind_of(name), name), id=name)
         found = replace(found, id=name, type=found.type or kind_of(f"{name} {found.name}"))
-        if found.mean_duration is None and found.tokens_per_second is None:
-            default = _default(found.type, name)
-            return replace(
-                found,
-                tokens_per_second=default.tokens_per_second,
-                token_mean=default.token_mean,
-                inference_time_mean=default.inference_time_mean,
-            )
-        return found
+        if found.mean_duration is not None:
+            return found
+        if found.tokens_per_second is not None:
+            return replace(found, token_mean=KINDS["llm"].profile.token_mean)
+        default = _default(found.type, name)
+        return replace(
+            found,
+            tokens_per_second=default.tokens_per_second,
+            token_mean=default.token_mean,
+            inference_time_mean=default.inference_time_mean,
+        )
 
 
 def kind_of(name: str) -> str:

@@ -1,10 +1,8 @@
 """A scheduler from start to end: backend, measured service times, engine, server, signals."""
 
 import asyncio
-import logging
 import signal
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -144,28 +142,3 @@ def run(plan: Plan, ready: Callable[[Server, int | None], None]) -> None:
         await serve(plan, ready, stop)
 
     asyncio.run(main())
-
-
-def configure_logs(form: str, level: str) -> None:
-    """Send structured logs to standard error, as `json` or `text`, those of libraries included."""
-    render: list[structlog.typing.Processor] = [
-        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
-    ]
-    if form == "json":
-        render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    structlog.configure(
-        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"), *render],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )
-    logging.basicConfig(handlers=[_Forward()], level=logging.WARNING, force=True)
-
-
-class _Forward(logging.Handler):
-    """Hands the log of libraries to structlog."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Hand on an entry."""
-        log = structlog.get_logger()
-        log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)

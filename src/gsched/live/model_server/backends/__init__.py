@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from gsched.workload import Model
 
@@ -48,4 +48,20 @@ class Backend(Protocol):
 
         Raises:
             BackendError: it cannot be loaded.
+        """
+
+
+class UnknownModelError(BackendError):
+    """There is no model of that name."""
+
+
+@runtime_checkable
+class Fetching(Protocol):
+    """A backend whose models have to be brought to this machine first."""
+
+    def fetch(self, model: Model) -> None:
+        """Bring a model's files here, if they are not.
+
+        Raises:
+            BackendError: they cannot be had.
         """
