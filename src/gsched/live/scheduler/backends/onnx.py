@@ -1,6 +1,6 @@
 """ONNX Runtime: one CPU thread, or one CUDA GPU, for each device."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,11 +90,16 @@ def build(models: Mapping[str, Path | None], size: str, devices: int, provider: 
     Raises:
         InputError: a model cannot be loaded or does not take one float32 tensor, or CUDA is asked for and not there.
     """
-    gpus = range(devices) if _use_cuda(provider) else [None]
-    return Onnx({name: _load(model_file(name, path, size), gpus) for name, path in models.items()})
+    gpus: Iterable[int | None] = range(devices) if use_cuda(provider) else [None]
+    return Onnx({name: load(model_file(name, path, size), gpus) for name, path in models.items()})
 
 
-def _use_cuda(provider: str) -> bool:
+def use_cuda(provider: str) -> bool:
+    """Tell whether a provider of `PROVIDERS` means CUDA on this machine.
+
+    Raises:
+        InputError: it is unknown, or is CUDA and does not work.
+    """
     if provider not in PROVIDERS:
         raise InputError.one("", "provider", f"{provider} is unknown", f"choose {', '.join(PROVIDERS)}")
     if provider == "cpu":
@@ -124,7 +129,12 @@ def _cuda_trouble() -> str:
     return "" if _CUDA in session.get_providers() else "its libraries cannot be loaded"
 
 
-def _load(path: Path, gpus: "range | list[None]") -> Model:
+def load(path: Path, gpus: Iterable[int | None]) -> Model:
+    """Return a model with a session for each of these GPUs, None for the CPU.
+
+    Raises:
+        InputError: it cannot be loaded or does not take one float32 tensor.
+    """
     try:
         sessions = [_session(path, gpu) for gpu in gpus]
     except _FAILURES as error:
