@@ -25,9 +25,9 @@ def fault(one: Interruption) -> str:
 
 def overlapping(one: Interruption, lanes: Lanes, begin: Floats, end: Floats) -> Longs:
     """Return the rows that have a GPU while it is not to be had, given their occupations."""
-    rows = np.unique(lanes.row[_positions(one, lanes)])
+    rows = lanes.row[_positions(one, lanes)]
     spare = slack(end[rows])
-    found: Longs = rows[(begin[rows] < one.end - spare) & (end[rows] > one.start_time + spare)]
+    found: Longs = np.unique(rows[(begin[rows] < one.end - spare) & (end[rows] > one.start_time + spare)])
     return found
 
 
