@@ -1,13 +1,15 @@
 """Durations of all nodes: as the requests give them, else from the models' profiles."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from gsched.cluster import LARGEST
+from gsched.errors import InputError, Problem
 from gsched.load.fields import known_names, number_complaint
-from gsched.workload import Config, Floats, Ints, Longs
+from gsched.workload import Config, Floats, Ints, Longs, Workload
 
 LISTED = 1000  # problems of one kind that are worth telling one by one
 
@@ -47,6 +49,19 @@ def resolve(config: Config, workflow: Ints, given: Given, note: Note) -> Floats:
     seconds[node] = given.seconds[known]
     _note_twice(given, request, known, node, note)
     return seconds
+
+
+def by_profile(workload: Workload) -> Workload:
+    """Return a workload whose nodes all take as long as the profiles of their models say.
+
+    Raises:
+        InputError: a model that requests use has no profile.
+    """
+    lacking = [model for model in workload.used_models if model.mean_duration is None]
+    if lacking:
+        hint = "give it tokens_per_second and token_mean, or inference_time_mean"
+        raise InputError(Problem("", f"model {model.id}", "has no profile", hint) for model in lacking)
+    return replace(workload, duration=_profile_durations(workload.config)[workload.template])
 
 
 def _local_positions(config: Config, node_ids: Sequence[str]) -> Ints:

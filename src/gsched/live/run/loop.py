@@ -64,7 +64,7 @@ class Loop:
             time_scale: wall-clock seconds for each second of the workload.
             past: an earlier part of the run.
         """
-        self._workload, self._session, self._core = workload, session, session.core
+        self._workload, self._session, self.core = workload, session, session.core
         self._ask, self._keep, self._limits = ask, keep, limits
         self._time_scale, self._begin = time_scale, past.begin
         self._past = {row.node: row for row in past.rows}
@@ -79,10 +79,10 @@ class Loop:
             earlier_loads=past.loads,
             earlier_switches=past.switches,
         )
-        self.fleet = Fleet(executor, workload.models, len(self._core.gpus.label_model))
+        self.fleet = Fleet(executor, workload.models, len(self.core.gpus.label_model))
         self.under_way: dict[int, tuple[Attempt, asyncio.Task[None]]] = {}
         beside = Beside(self.under_way, self._spawn, self._tell)
-        self.outages = Outages(self._core, self.fleet, session.placement, limits, self.record, beside)
+        self.outages = Outages(self.core, self.fleet, session.placement, limits, self.record, beside)
         self.retries = Retries(session, self.outages, limits.retries)
         self._news: list[tuple[float, Callable[[], None]]] = []
         self._woken = asyncio.Event()
@@ -93,6 +93,8 @@ class Loop:
         self.failed_requests: set[int] = set()
         self.deployment_seconds = 0.0
         """Wall-clock seconds in which a static deployment was loaded, before the run."""
+        self.work_done = 0.0
+        """GPU seconds that the executed nodes were expected to take."""
         self.open_requests = workload.request_count
         """Requests that are neither done nor given up."""
 
@@ -161,8 +163,8 @@ class Loop:
         """Apply what an earlier part of the run has done."""
         for node, row in sorted(self._past.items(), key=lambda item: item[1].ended):
             self._admit(row.began, inclusive=True)
-            self._core.now[0] = max(self._core.now[0], row.ended)
-            release(self._core, node)
+            self.core.now[0] = max(self.core.now[0], row.ended)
+            release(self.core, node)
             self._note_done(node)
             self._enqueue_fresh()
 
@@ -171,10 +173,10 @@ class Loop:
         news, self._news = self._news, []
         for time, apply in sorted(news, key=itemgetter(0)):
             self._admit(time, inclusive=False)
-            self._core.now[0] = max(self._core.now[0], time)
+            self.core.now[0] = max(self.core.now[0], time)
             apply()
         self._admit(self.now(), inclusive=True)
-        self._core.now[0] = max(self._core.now[0], self.now())
+        self.core.now[0] = max(self.core.now[0], self.now())
 
     def _admit(self, until: float, *, inclusive: bool) -> None:
         """Let requests arrive, each at its time."""
@@ -184,12 +186,12 @@ class Loop:
             if time > until or (time == until and not inclusive):
                 break
             self._admitted += 1
-            self._core.now[0] = time
-            arrive(self._core, request)
+            self.core.now[0] = time
+            arrive(self.core, request)
             self._enqueue_fresh()
 
     def _enqueue_fresh(self) -> None:
-        core, order = self._core, self._session.policy.order
+        core, order = self.core, self._session.policy.order
         for i in range(core.count[FRESH]):
             node = core.fresh[i]
             if node not in self._past and not self._is_given_up(node):
@@ -197,7 +199,7 @@ class Loop:
 
     def _conclude(self, number: int, attempt: Attempt) -> None:
         """Apply the end of an attempt."""
-        core, (model, gang) = self._core, attempt.place
+        core, (model, gang) = self.core, attempt.place
         del self.under_way[gang]
         if attempt.answer is None:
             vacate(core, model, gang)
@@ -217,11 +219,13 @@ class Loop:
         executed = (attempt.ended - attempt.started) * self._time_scale
         overhead = float("nan") if seconds is None else executed - seconds
         times = attempt.ready, attempt.began, attempt.started, attempt.ended
-        return Row(attempt.node, attempt.place[1], *times, self._core.rows.kind[number], overhead)
+        return Row(attempt.node, attempt.place[1], *times, self.core.rows.kind[number], overhead)
 
     def _note_done(self, node: int) -> None:
         self._done.add(node)
-        request = self._core.requests.of[node]
+        model = self.core.graph.model[self.core.graph.template[node]]
+        self.work_done += self.core.estimate[node] * self.core.models.gpus[model]
+        request = self.core.requests.of[node]
         self._left[request] -= 1
         if self._left[request] == 0 and request not in self.failed_requests:
             self.open_requests -= 1
@@ -232,20 +236,20 @@ class Loop:
             self._give_up(attempt.node, attempt.error)
 
     def _give_up(self, node: int, reason: str) -> None:
-        request = self._core.requests.of[node]
+        request = self.core.requests.of[node]
         self.failed_requests.add(request)
         self.open_requests -= 1
         self.record.failures.append(Failure(node, reason, self.retries.attempts(node)))
         self.retries.forget(request)
 
     def _is_given_up(self, node: int) -> bool:
-        return self._core.requests.of[node] in self.failed_requests
+        return self.core.requests.of[node] in self.failed_requests
 
     # Decisions
 
     def _dispatch(self) -> None:
         """Start what can be started."""
-        core, session = self._core, self._session
+        core, session = self.core, self._session
         if self._stopping:
             return
         if self._admitted >= session.next_review > 0:
@@ -265,9 +269,9 @@ class Loop:
     def _forget_heads(self) -> None:
         """Take nodes of requests that were given up out of the queues' heads."""
         if self.failed_requests:
-            for model in range(len(self._core.models.gpus)):
-                while backlog(self._core, model) > 0 and self._is_given_up(head_node(self._core, model)):
-                    dequeue(self._core, model)
+            for model in range(len(self.core.models.gpus)):
+                while backlog(self.core, model) > 0 and self._is_given_up(head_node(self.core, model)):
+                    dequeue(self.core, model)
 
     def _start_any(self) -> None:
         """Start whatever can be: a policy may wait for GPUs that are away, or for nodes that never come."""
@@ -282,7 +286,7 @@ class Loop:
         Raises:
             PolicyError: the rules forbid it.
         """
-        core = self._core
+        core = self.core
         if core.count[STARTED] == len(core.rows.node):  # attempts may be more than nodes
             for column in core.rows:
                 column.extend([0] * _MORE_ROWS)
@@ -312,7 +316,7 @@ class Loop:
         Raises:
             PolicyError: nothing will ever happen.
         """
-        until = float(self._core.alarm[0])
+        until = float(self.core.alarm[0])
         if self._admitted < len(self._admission):
             until = min(until, self._arrival[self._admission[self._admitted]])
         loop = asyncio.get_running_loop()
@@ -335,8 +339,8 @@ class Loop:
     def _require_hope(self) -> None:
         """Raise a `PolicyError` where the policy waits although all GPUs are there."""
         if not self.outages.away and self.open_requests:
-            ready = sum(backlog(self._core, model) for model in range(len(self._core.models.gpus)))
-            when = f"policy {self._session.policy.name} at {self._core.now[0]:g} s"
+            ready = sum(backlog(self.core, model) for model in range(len(self.core.models.gpus)))
+            when = f"policy {self._session.policy.name} at {self.core.now[0]:g} s"
             raise PolicyError(f"{when}: waits although {ready} nodes are ready and nothing is left to wait for")
 
     def _give_all_up(self) -> None:
@@ -348,6 +352,6 @@ class Loop:
 
     def _next_node(self, request: int) -> int:
         """Return a node of a request that is ready."""
-        core = self._core
+        core = self.core
         nodes = range(core.graph.first_node[request], core.graph.first_node[request + 1])
         return next(node for node in nodes if core.pending[node] == 0 and node not in self._done)

@@ -43,9 +43,19 @@ class Prompts:
         if not texts:
             parents = flow.parents[node - first]
             texts = [*map(_text, given.values()), *(self._texts.get(first + parent, "") for parent in parents)]
+        data = {"prompt": SEPARATOR.join(filter(None, texts)), **self._options(request, step)}
+        return Call(data, float(workload.duration[node]))
+
+    def options(self, node: int) -> dict[str, Any]:
+        """Return what the request wants of a node besides the prompt."""
+        workload = self._workload
+        request = int(workload.request[node])
+        flow = workload.workflows[workload.workflow[request]]
+        return self._options(request, flow.nodes[node - int(workload.first_node[request])])
+
+    def _options(self, request: int, step: Node) -> dict[str, Any]:
         options = self._details("node_configs", request).get(step.id)
-        data = options if isinstance(options, dict) else {}
-        return Call({"prompt": SEPARATOR.join(filter(None, texts)), **data}, float(workload.duration[node]))
+        return options if isinstance(options, dict) else {}
 
     def _inputs(self, step: Node, given: Mapping[str, Any], nodes: Sequence[Node], first: int) -> list[str]:
         """Return the texts that a node's `inputs` name."""
