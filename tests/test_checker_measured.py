@@ -412,12 +412,22 @@ def test_a_run_that_was_stopped_is_valid_if_it_says_so(case: Case, random: Rando
     assert rules(check(whole, *case)) == ({"missing"} if missing else set())
 
 
+def test_beginnings_are_rounded_as_the_times_from_which_they_follow():
+    """`b` begins at 12, or so one gets from its start, long afterwards; by then the attempt has driven `p` away."""
+    starts: list[Start] = [("p", 0, 4.0), ("b", 0, 2.0), ("c", 1, 3.0), ("b", 1, 2.0)]
+    log, workload = measured(log_of(starts, 0)), workload_of(starts)
+    early, end = 12.0 - 3e-12, 12.0 + 2e4
+    log = changed(changed(changed(log, 3, switch_time=2e4), 3, start_time=early + 2e4), 3, end_time=end)
+    attempt = interruption([0], 12.0, 1000, model_name="c")
+    assert check(measured(log, interruptions=[attempt]), workload).violations == ()
+
+
 @given(cases(max_requests=6), st.floats(0, 1))
 def test_a_simulation_that_is_cut_off_is_valid_if_it_says_so(case: Case, share: float):
     log = simulate(case.workload, case.cluster, mode=case.mode)
     until = share * log.summary["makespan"]
     kept = np.flatnonzero(log.end_time <= until)
-    begin = log.start_time - log.switch_time
+    begin = log.ready_time + log.waiting_time  # is rounded less than the start less the switch
     going = np.flatnonzero((begin <= until) & (log.end_time > until))
     models = log.model_name.texts()
     stops = [

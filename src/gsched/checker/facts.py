@@ -326,7 +326,7 @@ class Facts:
         order = self.order
         begin = self.begin if order is None else self.begin[order]
         # A deployment is restored before an interruption is over.
-        met = [] if self.deployment.tells_where else events(self.interruptions, begin, number)
+        met = [] if self.deployment.tells_where else events(self.interruptions, begin, self.makespan, number)
         return follow_instances(held, order, keys_of(self.model, self.log.gpu_id), self.seen, met)
 
     @cached_property

@@ -11,7 +11,7 @@ from gsched.checker.lanes import Lanes, slack
 from gsched.checker.outcome import Interruption
 from gsched.workload import Floats, Longs
 
-_ROUNDING = 4  # units in the last place of the makespan, by which what is worked out from times may be off
+_ROUNDING = 4  # units in the last place of the makespan, by which beginnings, differences, may be off
 
 
 def fault(one: Interruption) -> str:
@@ -61,16 +61,19 @@ class Event(NamedTuple):
     instance: int | None
 
 
-def events(interruptions: Iterable[Interruption], begin: Floats, number: Mapping[str, int]) -> list[Event]:
+def events(
+    interruptions: Iterable[Interruption], begin: Floats, makespan: float, number: Mapping[str, int]
+) -> list[Event]:
     """Return what interruptions do, in order.
 
     Args:
         interruptions: with sane times.
         begin: of the occupations of n rows, in the order of the decisions, shape (n,).
+        makespan: of the rows.
         number: of each model; another has -1.
     """
-    latest = np.maximum.accumulate(begin)
-    moments = sorted(moment for i, one in enumerate(interruptions) for moment in _moments(i, one, latest, number))
+    latest, slip = np.maximum.accumulate(begin), _ROUNDING * float(np.spacing(makespan))
+    moments = sorted(moment for i, one in enumerate(interruptions) for moment in _moments(i, one, latest, slip, number))
     return [Event(m.row - 1 + (i + 1) / (len(moments) + 1), m.gpus, m.instance) for i, m in enumerate(moments)]
 
 
@@ -86,8 +89,9 @@ class _Moment(NamedTuple):
     instance: int | None
 
 
-def _moments(position: int, one: Interruption, begin: Floats, number: Mapping[str, int]) -> Iterator[_Moment]:
-    slip = _ROUNDING * np.spacing(max(begin.max(initial=0.0), one.start_time))
+def _moments(
+    position: int, one: Interruption, begin: Floats, slip: float, number: Mapping[str, int]
+) -> Iterator[_Moment]:
     earliest, latest = np.searchsorted(begin, [one.start_time - slip, one.start_time + slip])
     row = int(earliest if one.row is None else np.clip(one.row, earliest, latest))
     instance = None if one.model_name is None else key_of(number.get(one.model_name, -1), one.gpu_ids[0])
