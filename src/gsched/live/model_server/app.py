@@ -22,6 +22,8 @@ from gsched.live.model_server.status import instance_state, model_state, status_
 MAX_BODY = 1 << 20  # bytes of a request
 CLIENT_GONE = 499  # nobody reads it
 
+_CLOSE = {"Connection": "close"}
+
 _FAILURES: dict[int | str, dict[str, Any]] = {
     404: {"model": wire.Failure, "description": "There is no such instance or model"},
     409: {"model": wire.Failure, "description": "It is being loaded or unloaded"},
@@ -198,7 +200,7 @@ async def _gone(_request: Request, _error: Exception) -> JSONResponse:
 
 
 async def _failed(_request: Request, _error: Exception) -> JSONResponse:
-    return _failure(500, "the server failed; its log says more")
+    return _failure(500, "the server failed; its log says more", _CLOSE)  # uvicorn closes then
 
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
@@ -244,13 +246,13 @@ class _Gate:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._max_body:
-                raise HTTPException(413, self._reason, {"Connection": "close"})
+                raise HTTPException(413, self._reason)
             return message
 
         return counted
 
     def _too_long(self) -> JSONResponse:
-        return _failure(413, self._reason, {"Connection": "close"})
+        return _failure(413, self._reason)
 
     @property
     def _reason(self) -> str:

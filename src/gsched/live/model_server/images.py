@@ -1,11 +1,13 @@
 """Where images are written that calls make."""
 
 import secrets
+import shutil
 import struct
 import tempfile
 import zlib
 from pathlib import Path
 from threading import Lock
+from weakref import finalize
 
 
 class ImageFolder:
@@ -14,7 +16,6 @@ class ImageFolder:
     def __init__(self, path: Path | None = None) -> None:
         """Remember where; nothing is made before there is an image."""
         self._path, self._lock = path, Lock()
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     def new(self) -> Path:
         """Return the path of an image that is about to be written.
@@ -24,8 +25,8 @@ class ImageFolder:
         """
         with self._lock:
             if self._path is None:
-                self._temporary = tempfile.TemporaryDirectory(prefix="gsched-images-")
-                self._path = Path(self._temporary.name)
+                self._path = Path(tempfile.mkdtemp(prefix="gsched-images-"))
+                finalize(self, shutil.rmtree, self._path, ignore_errors=True)
             self._path.mkdir(parents=True, exist_ok=True)
         return self._path.absolute() / f"{secrets.token_hex(8)}.png"
 
