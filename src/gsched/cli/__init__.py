@@ -18,6 +18,7 @@ from gsched.cli.demo import demo
 from gsched.cli.generate import generate
 from gsched.cli.loadgen import loadgen
 from gsched.cli.model_server import model_server
+from gsched.cli.run import run
 from gsched.cli.serve import serve
 from gsched.cli.simulate import simulate
 from gsched.cli.validate import validate
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for command in (demo, generate, validate, simulate, check, compare, calibrate, model_server, serve, loadgen):
+for command in (demo, generate, validate, simulate, check, compare, run, calibrate, model_server, serve, loadgen):
     app.command()(command)
 
 

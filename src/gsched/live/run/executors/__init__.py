@@ -48,11 +48,13 @@ class Answer:
 class Executor(Protocol):
     """Loads models onto gangs and calls them. Calls to different instances go on at the same time."""
 
-    name: str
-    """Of its kind, for the log."""
+    @property
+    def name(self) -> str:
+        """Of its kind, for the log."""
 
-    servers: Sequence[range]
-    """The GPUs of each server; together 0 to n - 1, in order. No gang has GPUs of two servers."""
+    @property
+    def servers(self) -> Sequence[range]:
+        """The GPUs of each server; together 0 to n - 1, in order. No gang has GPUs of two servers."""
 
     async def load(self, model: Model, gpus: range) -> Any:
         """Load a model onto a gang and return the instance.
