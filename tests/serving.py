@@ -1,11 +1,12 @@
 """Schedulers in the event loop of a test, on backends that run when the test says so, and a client for them."""
 
 import asyncio
+import logging
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from pathlib import Path
@@ -14,6 +15,7 @@ from urllib.request import urlopen
 
 import grpc
 import numpy as np
+import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from gsched.live.loadgen.generated.scheduler_pb2 import InferRequest, InferResponse
@@ -194,3 +196,13 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
     names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(["openssl", *words.split(), *names], check=True, capture_output=True)
     return certificate, key
+
+
+@contextmanager
+def logs_kept() -> Iterator[None]:
+    """Take back what the block has set for the logs of this process."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    structlog.reset_defaults()

@@ -18,9 +18,8 @@ from urllib.request import urlopen
 
 import grpc
 import pytest
-import structlog
 from prometheus_client.parser import text_string_to_metric_families
-from serving import PATIENCE, make_certificate
+from serving import PATIENCE, logs_kept, make_certificate
 
 from gsched.cli import main
 from gsched.live.loadgen.generated.scheduler_pb2 import InferRequest
@@ -37,11 +36,8 @@ REQUEST = InferRequest(tier=1, model_name="a", input_tensor=[1.0], input_shape=[
 @pytest.fixture(autouse=True)
 def logs() -> Iterator[None]:
     """Take back what a command has set for its process."""
-    handlers, level = logging.root.handlers[:], logging.root.level
-    yield
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
-    structlog.reset_defaults()
+    with logs_kept():
+        yield
 
 
 class Process:

@@ -14,9 +14,10 @@ from gsched import __version__
 from gsched.errors import one_line
 from gsched.live.model_server import messages as wire
 from gsched.live.model_server.devices import joined
+from gsched.live.model_server.instances import now
 from gsched.live.model_server.messages import Success
 from gsched.live.model_server.refusals import GoneError, RefusedError
-from gsched.live.model_server.service import Service, now
+from gsched.live.model_server.service import Service
 from gsched.live.model_server.status import instance_state, model_state, status_of
 
 MAX_BODY = 1 << 20  # bytes of a request

@@ -35,7 +35,7 @@ KINDS: Mapping[str, Kind] = {
             Model("", 2.0, type="embedding", inference_time_mean=0.1),
         ),
         Kind(
-            ("stable-diffusion", "diffusion", "sdxl", "flux", "image-gen", "painter"),
+            ("diffusion", "sdxl", "flux", "image-gen", "painter"),
             Model("", 12.0, type="image_generation", inference_time_mean=6.0),
         ),
         Kind(

@@ -4,17 +4,16 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
-from gsched.live.model_server.backends import Backend, BackendError, Fetching, Loaded, Output, UnknownModelError
+from gsched.live.model_server.backends import Backend, BackendError, Fetching, Output, UnknownModelError
 from gsched.live.model_server.devices import CPU, Devices, numbers
 from gsched.live.model_server.estimates import Estimates
+from gsched.live.model_server.instances import Answer, Entry, Instance, now
 from gsched.live.model_server.profiles import Profiles
 from gsched.live.model_server.refusals import GoneError, RefusedError
 from gsched.live.model_server.turns import Turn, Turns
@@ -24,76 +23,6 @@ T = TypeVar("T")
 
 CLOSING = "the server is shutting down"
 FETCHES = 4  # that go on at once
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """A model whose files are on this machine, or are being brought.
-
-    Attributes:
-        model: what is known of it.
-        lock: held while it is fetched.
-        fetched: whether its files are here.
-        in_dram: whether a copy lies in the CPU's memory.
-    """
-
-    model: Model
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    fetched: bool = False
-    in_dram: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Instance:
-    """A model on devices.
-
-    Attributes:
-        id: 6 characters.
-        model: what is known of it.
-        devices: names of its devices.
-        created_at: ISO 8601.
-        served: whether it was given to a client, rather than only loaded for one.
-        loaded: the backend's; None while it is being loaded.
-        leaving: whether it takes no calls any more.
-        gone: set once it has left its devices, or could not be loaded.
-        waiting: calls that wait for their turn.
-        calls: that were answered.
-    """
-
-    id: str
-    model: Model
-    devices: tuple[str, ...]
-    created_at: str
-    served: bool
-    loaded: Loaded | None = None
-    leaving: bool = False
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
-    waiting: int = 0
-    calls: int = 0
-
-    @property
-    def state(self) -> Literal["loading", "loaded", "serving", "unloading"]:
-        """In one word."""
-        if self.leaving:
-            return "unloading"
-        if self.loaded is None:
-            return "loading"
-        return "serving" if self.served else "loaded"
-
-    @property
-    def owner(self) -> str:
-        """Its name in the memory of devices."""
-        return f"{self.model.id} ({self.id})"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a call has brought, and the wall-clock seconds that it computed and waited."""
-
-    instance: Instance
-    output: Output
-    execution_seconds: float
-    queue_seconds: float
 
 
 class Service:
@@ -124,6 +53,7 @@ class Service:
         self.turns = Turns(devices.by_name)
         self.estimates = Estimates(trust_seconds=backend.name == "emulated")
         self.closing = False
+        self._running: set[asyncio.Future[Any]] = set()
         self._log = structlog.get_logger().bind()
         self._pool = ThreadPoolExecutor(len(devices.by_name), "gsched-device")  # a turn is a thread at most
         self._fetching = ThreadPoolExecutor(FETCHES, "gsched-fetch")
@@ -149,7 +79,7 @@ class Service:
         """Keep a copy of a model in the CPU's memory."""
         entry = await self.download(name)
         if not entry.in_dram:
-            self.devices.place(_copy_of(entry), [CPU], entry.model.memory_gb)
+            self.devices.place(entry.copy, [CPU], entry.model.memory_gb)
             entry.in_dram = True
         return entry
 
@@ -271,7 +201,7 @@ class Service:
         if keep_in_dram:
             await self.load_to_dram(name)
         elif entry.in_dram:
-            self.devices.free(_copy_of(entry), [CPU])
+            self.devices.free(entry.copy, [CPU])
             entry.in_dram = False
         leaving = [(instance, self._begin_to_leave(instance)) for instance in instances if not instance.leaving]
         await asyncio.gather(*(self._leave(instance, turn) for instance, turn in leaving))
@@ -299,11 +229,16 @@ class Service:
         self.closing = True
         self._log.info("draining", waiting=self.turns.waiting, grace_seconds=grace)
         try:
-            await asyncio.wait_for(self.turns.empty(), grace)
+            async with asyncio.timeout(grace):
+                await self.turns.empty()
+                while self._running:
+                    await asyncio.wait(self._running)
         except TimeoutError:
             self.turns.refuse(RefusedError(503, CLOSING))
-        await asyncio.sleep(0)  # lets those that were refused leave
-        return self.turns.idle
+            for work in self._running:
+                work.cancel()
+            return False
+        return True
 
     def _instance(self, id: str) -> Instance:
         """Return an instance that can be called or unloaded."""
@@ -328,20 +263,18 @@ class Service:
 
     async def _blocking(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         """Run what blocks in a thread; that a model fails is a refusal too."""
+        future = asyncio.get_running_loop().run_in_executor(pool, work)
+        self._running.add(future)
         try:
-            return await asyncio.get_running_loop().run_in_executor(pool, work)
+            return await future
         except UnknownModelError as error:
             raise RefusedError(404, str(error)) from error
         except BackendError as error:
             self._log.warning("the backend failed", reason=str(error))
             raise RefusedError(500, str(error)) from error
-
-
-def _copy_of(entry: Entry) -> str:
-    """Return what the copy of a model in the CPU's memory is called there."""
-    return f"{entry.model.id} (copy)"
-
-
-def now() -> str:
-    """Return the time in ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+        except asyncio.CancelledError:
+            if self.closing:  # the thread goes on, but nobody waits for it any more
+                raise RefusedError(503, CLOSING) from None
+            raise
+        finally:
+            self._running.discard(future)

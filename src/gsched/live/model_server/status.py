@@ -3,7 +3,8 @@
 from gsched import __version__
 from gsched.live.model_server import messages as wire
 from gsched.live.model_server.devices import joined
-from gsched.live.model_server.service import Entry, Instance, Service
+from gsched.live.model_server.instances import Entry, Instance
+from gsched.live.model_server.service import Service
 
 
 def status_of(service: Service, host: str, port: int) -> wire.Status:

@@ -77,11 +77,6 @@ class Turns:
             if not turn.ready.done():
                 turn.ready.set_exception(error)
 
-    @property
-    def idle(self) -> bool:
-        """Whether there is no turn."""
-        return not self._turns
-
     async def empty(self) -> None:
         """Wait until there is no turn."""
         await self._empty.wait()
