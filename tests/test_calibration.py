@@ -36,6 +36,7 @@ def test_exact_times_give_the_exact_factors() -> None:
     assert {id: found.models[id].factor for id in "abc"} == pytest.approx({id: FACTORS[id] for id in "abc"})
     assert found.pcie_bandwidth == pytest.approx(REAL.pcie_bandwidth)
     assert found.switch_overhead == pytest.approx(REAL.switch_overhead)
+    assert found.switch_spread == pytest.approx(0, abs=1e-6)
     loaded = {id: fit.load_seconds for id, fit in found.models.items() if fit.load_seconds is not None}
     assert loaded
     assert loaded == {id: LOADS[id] for id in loaded}
@@ -100,6 +101,15 @@ def test_an_overhead_is_not_told_where_expected_times_do_not_vary() -> None:
     assert found.overhead_error is None
     assert any("an overhead of each node is not measured" in sentence for sentence in found.unmeasured)
     assert found.models["a"].factor == pytest.approx((OVERHEAD + FACTORS["a"] * 2) / 2, rel=0.03)
+
+
+def test_switches_that_no_line_describes_have_a_spread() -> None:
+    workload = varied(200)
+    log = measure(real(workload))
+    assert log.switch_time is not None
+    off = np.exp(np.random.default_rng(3).normal(0, 0.1, len(log)))
+    found = calibrate([(replace(log, switch_time=log.switch_time * off), workload)], CLUSTER)
+    assert found.switch_spread == pytest.approx(0.1, rel=0.3)
 
 
 def test_switch_costs_are_kept_where_memory_does_not_vary() -> None:

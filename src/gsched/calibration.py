@@ -48,6 +48,8 @@ class Calibration:
         switches: measured switches that only replaced models.
         pcie_bandwidth: GB/s; None where the switches do not tell.
         switch_overhead: seconds; None where the switches do not tell.
+        switch_spread: standard deviation of measured switches around what those two say, as a share of it; None where
+            the switches do not tell.
     """
 
     models: Mapping[str, ModelFit]
@@ -56,6 +58,7 @@ class Calibration:
     switches: int
     pcie_bandwidth: float | None
     switch_overhead: float | None
+    switch_spread: float | None
 
     def seconds(self, model: str, expected: float) -> float:
         """Return the seconds that a node will take; those that were expected where the model was not measured."""
@@ -186,16 +189,16 @@ def _samples(log: Log, workload: Workload, cluster: Cluster, names: Sequence[str
     )
 
 
-def _switch_costs(rows: _Samples) -> tuple[int, float | None, float | None]:
-    """Return the number of switches and what they say of bandwidth and overhead, None where they do not tell."""
+def _switch_costs(rows: _Samples) -> tuple[int, float | None, float | None, float | None]:
+    """Return the number of switches, bandwidth, overhead and spread; None for what they do not tell."""
     those = rows.kind == SWITCH
     count = int(np.count_nonzero(those))
     if count < FEWEST_SWITCHES:
-        return count, None, None
+        return count, None, None, None
     lines = fit_lines(rows.gigabytes[those], rows.switch[those], np.zeros(count, np.int32), 1)
     if not (lines.determined and lines.slope[0] > 1 / LARGEST):
-        return count, None, None
-    return count, float(1 / lines.slope[0]), lines.offset
+        return count, None, None, None
+    return count, float(1 / lines.slope[0]), lines.offset, _known(lines.spread[0])
 
 
 def _known(value: float) -> float | None:

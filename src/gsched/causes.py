@@ -12,7 +12,7 @@ from gsched.workload import Floats, Longs
 
 MOST_MODELS, MOST_GPUS, MOST_REQUESTS = 3, 3, 5
 _ROUNDING = 1e-9  # of the makespan: smaller differences are none
-_NOTABLE = 0.01  # relative difference from which execution times in general are worth a word
+_NOTABLE = 0.01  # relative difference from which times that hold of many nodes are worth a word
 _KINDS = ((LOAD, "load", "loads"), (SWITCH, "switch", "switches"))
 _VERBS = {"waiting": "waits", "switching": "loads and switches", "execution": "executes"}
 
@@ -152,7 +152,7 @@ def _lengths(runs: Comparison, here: Longs, there: Longs, seconds: float) -> lis
     for kind, _, many in _KINDS:
         real, simulated = a.switch[here[a.kind[here] == kind]], b.switch[there[b.kind[there] == kind]]
         each = float(real.mean() - simulated.mean()) if len(real) and len(simulated) else 0.0
-        if each * seconds > 0 and abs(each) > runs.rounding:
+        if each * seconds > 0 and abs(each) > max(_NOTABLE * float(simulated.mean()), runs.rounding):
             reasons.append(f"{many} take {_seconds(each)} {_longer(each)} than {runs.than}")
     warm = float(a.switch[here[a.kind[here] == WARM]].sum())
     if warm > runs.rounding and seconds > 0:

@@ -44,7 +44,9 @@ def calibration_lines(calibration: Calibration, cluster: Cluster) -> Iterator[st
     if calibration.pcie_bandwidth is not None:
         costs = f"{fitted.pcie_bandwidth:.4g} GB/s and {fitted.switch_overhead:.4g} s"
         configured = f"{cluster.pcie_bandwidth:.4g} GB/s and {cluster.switch_overhead:.4g} s"
-        yield f"switches: {calibration.switches:,}, which tell {costs} each (configured: {configured})"
+        spread = calibration.switch_spread
+        around = "" if spread is None else f", with a spread of {spread:.1%}"
+        yield f"switches: {calibration.switches:,}, which tell {costs} each (configured: {configured}){around}"
     yield from map(one_line, calibration.unmeasured)
 
 
