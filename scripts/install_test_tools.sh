@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what tests need and pip cannot give, from Debian's packages: Chromium, and promtool into the folder named.
+# Installs what tests need and pip cannot give, from Debian's packages: Chromium, curl, and promtool into the folder named.
 # Where that cannot be done it says so; the tests that need it then skip, or fail where GSCHED_REQUIRE_ALL is set.
 set -eu
 target=$1
@@ -18,13 +18,15 @@ update() {
   updated=yes
 }
 
-if ! command -v chromium >/dev/null; then
-  if command -v apt-get >/dev/null && update >/dev/null 2>&1; then
-    DEBIAN_FRONTEND=noninteractive as_root apt-get install -qq -y --no-install-recommends chromium >/dev/null 2>&1 || missing chromium
-  else
-    missing chromium
+for package in chromium curl; do
+  if ! command -v "$package" >/dev/null; then
+    if command -v apt-get >/dev/null && update >/dev/null 2>&1; then
+      DEBIAN_FRONTEND=noninteractive as_root apt-get install -qq -y --no-install-recommends "$package" >/dev/null 2>&1 || missing "$package"
+    else
+      missing "$package"
+    fi
   fi
-fi
+done
 
 if ! command -v promtool >/dev/null && [ ! -x "$target/promtool" ]; then
   scratch=$(mktemp -d)

@@ -49,9 +49,16 @@ def real(workload: Workload, noise: float = 0.0, seed: int = 2, loads: Mapping[s
     return replace(workload, config=config, duration=(OVERHEAD + factor * workload.duration) * off)
 
 
-def measure(workload: Workload, cluster: Cluster = REAL, policy: object = "baseline", mode: Mode = "online") -> Log:
-    """The log of a run in which everything took as long as this workload says."""
-    log = simulate(workload, cluster, policy, mode)
+def measure(
+    workload: Workload,
+    cluster: Cluster = REAL,
+    policy: object = "baseline",
+    mode: Mode = "online",
+    expected: Workload | None = None,
+) -> Log:
+    """The log of a run in which everything took as long as this workload says, whatever the policy expected."""
+    told = workload if expected is None else replace(expected, config=workload.config)
+    log = simulate(told, cluster, policy, mode, actual=workload.duration)
     return replace(log, summary={**log.summary, "simulate": True})
 
 

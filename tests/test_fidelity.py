@@ -44,7 +44,8 @@ def total(found: Fidelity, name: str) -> Figure:
 def test_exact_times_are_explained_though_the_prediction_is_off(policy: str, mode: Any) -> None:
     workload = varied(60)
     known = real(workload)
-    found = compare_with_simulation(measure(known, policy=policy, mode=mode), workload, CLUSTER, policy, mode)
+    log = measure(known, policy=policy, mode=mode, expected=workload)
+    found = compare_with_simulation(log, workload, CLUSTER, policy, mode)
     assert_explained(found)
     assert total(found, "makespan").predicted_error != pytest.approx(0, abs=1)
     assert found.missed

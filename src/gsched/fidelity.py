@@ -97,15 +97,15 @@ def compare_with_simulation(
     calibration = calibrate([(log, workload)], cluster)
     real = executions_of(log, workload, cluster, done, arrival)
     expected = real.workload
-    # Profiles stay as they were, since the policy decided by them.
-    known = replace(expected, config=calibration.loads(expected.config), duration=real.seconds)
+    # Profiles and expected times stay as they were, since the policy decided by them.
+    known = replace(expected, config=calibration.loads(expected.config))
     every = np.arange(len(done))
 
-    def simulated(requests: Workload, where: Cluster) -> Executions:
-        result = simulate(requests, where, policy, mode, options=options)
+    def simulated(requests: Workload, where: Cluster, actual: Floats | None = None) -> Executions:
+        result = simulate(requests, where, policy, mode, options=options, actual=actual)
         return executions_of(result, requests, where, every, arrival, float(arrival.min()))
 
-    explained, predicted = simulated(known, calibration.cluster(cluster)), simulated(expected, cluster)
+    explained, predicted = simulated(known, calibration.cluster(cluster), real.seconds), simulated(expected, cluster)
     runs, away = (real, explained, predicted), interruptions(log)
     return Fidelity(
         len(done),

@@ -1,6 +1,7 @@
 """The virtual clock: runs a policy over a workload and returns what happened."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from gsched.metrics import summarize
 from gsched.policies import Policy, Setting, find_policy
 from gsched.session import Session, known_before, log_of
 from gsched.state import FINISHED, FRESH, LOAD, NONE, STARTED, SWITCH, Core, Rows
-from gsched.workload import Mode, Workload
+from gsched.workload import Floats, Mode, Workload
 
 COMPILE_FROM = 50_000  # nodes; below, interpreting is over before compiled code is loaded
 STRIDE, INTERPRETED_STRIDE = 250_000, 10_000  # nodes between two reports of progress
@@ -53,6 +54,8 @@ def simulate(
     compile: bool | None = None,
     progress: Progress | None = None,
     planning: Callable[[float], None] | None = None,
+    estimator: str = "recorded",
+    actual: Floats | None = None,
 ) -> Log:
     """Run a policy over a workload in virtual time.
 
@@ -65,6 +68,8 @@ def simulate(
         compile: whether to run compiled code; by default, where a workload is large enough to gain by it.
         progress: called now and then.
         planning: called now and then with the share that is done, while the policy plans before the run.
+        estimator: where the workload's durations came from: `recorded` in its requests, `profile` or `api`.
+        actual: seconds that each node really takes, shape (N,), where the policy is to expect others.
 
     Raises:
         InputError: the policy or an option of it is not to be had, or a model is larger than the cluster.
@@ -72,11 +77,12 @@ def simulate(
     """
     chosen = find_policy(policy, options)
     setting = new_setting(workload, cluster, mode, planning or _ignore, compile)
-    run = _completed(workload, setting, chosen, compile, progress)
+    truth = workload if actual is None else replace(workload, duration=actual)
+    run = _completed(workload, setting, chosen, compile, progress, truth.duration)
     rows, placement = run.session.rows, run.session.placement
     del run  # its state is as large as all that follows
-    bounds = lower_bounds(workload, cluster, mode, preloaded=bool(placement))  # before the log, as it takes much memory
-    log = log_of(workload, rows, workload.duration[rows.node])
+    bounds = lower_bounds(truth, cluster, mode, preloaded=bool(placement))  # before the log, as it takes much memory
+    log = log_of(workload, rows, truth.duration[rows.node])
     kinds = np.bincount(rows.kind, minlength=3)
     return summarize(
         log,
@@ -90,6 +96,7 @@ def simulate(
         switches=int(kinds[SWITCH]),
         placement=placement,
         options=chosen.options,
+        estimator=estimator,
     )
 
 
@@ -110,14 +117,19 @@ def execute(
         PolicyError: the policy decided something against the rules, or waits for ever.
     """
     setting = new_setting(workload, cluster, mode, planning or _ignore, compile)
-    return _completed(workload, setting, policy, compile, progress).session.rows
+    return _completed(workload, setting, policy, compile, progress, workload.duration).session.rows
 
 
 def _completed(
-    workload: Workload, setting: Setting, policy: Policy, compile: bool | None, progress: Progress | None
+    workload: Workload,
+    setting: Setting,
+    policy: Policy,
+    compile: bool | None,
+    progress: Progress | None,
+    duration: Floats,
 ) -> "_Run":
-    """Return a run that is over."""
-    run = _Run(workload, setting, policy, use_compiled(workload, policy, compile))
+    """Return a run that is over, in which nodes took so many seconds."""
+    run = _Run(workload, setting, policy, duration, use_compiled(workload, policy, compile))
     outcome = PAUSED
     while outcome == PAUSED:
         outcome = run.advance()
@@ -136,9 +148,9 @@ def use_compiled(workload: Workload, policy: Policy, wish: bool | None) -> bool:
 class _Run:
     """A run under way in virtual time."""
 
-    def __init__(self, workload: Workload, setting: Setting, policy: Policy, compiled: bool) -> None:
+    def __init__(self, workload: Workload, setting: Setting, policy: Policy, duration: Floats, compiled: bool) -> None:
         self.session = Session(workload, setting, policy, compiled=compiled, in_order=True)
-        self._clock = self.session.form(_new_clock(workload, setting.cluster, setting.mode))
+        self._clock = self.session.form(_new_clock(workload, duration, setting.cluster, setting.mode))
         advance = _compiled_advance if compiled else _make_advance
         self._advance = advance(policy.choose, policy.order)
         self._stride = STRIDE if compiled else INTERPRETED_STRIDE
@@ -170,12 +182,12 @@ def new_setting(
     return Setting(known_before(workload, mode), cluster, mode, trial, planning)
 
 
-def _new_clock(workload: Workload, cluster: Cluster, mode: Mode) -> Clock:
+def _new_clock(workload: Workload, duration: Floats, cluster: Cluster, mode: Mode) -> Clock:
     arrival = workload.arrival(mode)
     admission = np.argsort(arrival, kind="stable")
     gpus = cluster.gpus
     ends = Heap(np.zeros(gpus), np.zeros(gpus, np.int64), np.zeros(gpus, np.int32))
-    return Clock(admission, arrival[admission], workload.duration.copy(), ends, np.zeros(3, np.int64))
+    return Clock(admission, arrival[admission], duration.copy(), ends, np.zeros(3, np.int64))
 
 
 @kernel

@@ -8,7 +8,7 @@ import typer
 
 from gsched.cli import options
 from gsched.cli.console import counted, out, print_problems, print_table, stages
-from gsched.cli.simulate import write_run
+from gsched.cli.written import write_run
 from gsched.errors import InputError, Problem, one_line
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gsched.cluster import Cluster
     from gsched.live.model_server.backends import Backend
     from gsched.live.run.executors import Executor
+    from gsched.live.run.executors.http import Http
 
 
 class ExecutorName(StrEnum):
@@ -93,12 +94,18 @@ async def connect(target: Target, cluster: "Cluster", gpus: int | None) -> "tupl
     return _fake(target, cluster, gpus)
 
 
-async def _http(target: Target, cluster: "Cluster", gpus: int | None) -> "tuple[Executor, Cluster, float]":
+def model_servers(target: Target) -> "Http":
+    """Return an executor for model servers of which it is not known yet whether they are there."""
     require_extra("live", "aiohttp")
     from gsched.live.run.executors import http
+
+    return http.connect(target.urls, target.token)
+
+
+async def _http(target: Target, cluster: "Cluster", gpus: int | None) -> "tuple[Executor, Cluster, float]":
     from gsched.live.run.shape import gpus_per_server, shares
 
-    executor = http.connect(target.urls, target.token)
+    executor = model_servers(target)
     try:
         told = await executor.ask()
         owned = [count for count in shares(told.gpus, gpus) if count]

@@ -9,6 +9,7 @@ import typer
 
 from gsched.cli import executors, options
 from gsched.cli.console import out, print_problems, print_table, print_verdict, stages
+from gsched.cli.written import write_run
 from gsched.errors import Problem
 
 if TYPE_CHECKING:
@@ -147,7 +148,6 @@ def run(
 def carry_out(order: Order) -> int:
     """Run a workload for real, write its log, and print what came of it; return the exit status."""
     from gsched.checker import check as check_log
-    from gsched.cli.simulate import write_run
     from gsched.fidelity import compare_with_simulation
     from gsched.files import require_folder
     from gsched.load import load_workload

@@ -1,13 +1,17 @@
 """gsched simulate."""
 
+import asyncio
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gsched.cli import options
+from gsched.cli import executors, options
 from gsched.cli.console import out, print_problems, print_verdict, stages
+from gsched.cli.run import Order, carry_out, expected
+from gsched.cli.written import write_run
 from gsched.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -52,8 +56,11 @@ def simulate(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print every event, as in POLICY_scheduler.log.")
     ] = False,
+    estimator: executors.EstimatorOption = executors.Estimator.RECORDED,
+    server_url: executors.ServerUrls = None,
     simulate: Annotated[
-        Truth, typer.Option(case_sensitive=False, help="true: really call models (not there yet); false: estimate.")
+        Truth,
+        typer.Option(case_sensitive=False, help="true: really call models, as gsched run; false: virtual time."),
     ] = Truth.FALSE,
 ) -> int:
     """Run a scheduling policy over a workload in virtual time, check the schedule and write its log.
@@ -68,8 +75,6 @@ def simulate(
     from gsched.policies import find_policy
     from gsched.simulator import simulate as run
 
-    if simulate is Truth.TRUE:
-        raise InputError.one("--simulate true", "", "running models for real is not there yet", "use --simulate false")
     require_folder(out_dir)
     cluster = options.cluster_of(gpus, gpus_per_server, pcie_bandwidth, switch_overhead, gpu_memory, residency)
     given = options.settings_of(settings, objective=objective, budget=budget, trials=trials)
@@ -78,12 +83,28 @@ def simulate(
         raise InputError.one(
             "", f"policy {chosen.name}", "places no models that --explain could explain", "leave it out"
         )
+    target = executors.Target(urls=tuple(server_url or (executors.DEFAULT_URL,)))
+    if simulate is Truth.TRUE:
+        order = Order(config, requests, chosen, mode, cluster, gpus, target, estimator, out_dir, log_format)
+        return carry_out(replace(order, check=check, json=json, quiet=quiet))
     warnings: list[Problem] = []
     with stages(quiet=quiet) as progress:
         progress.stage("Reading the workload")
-        workload = load_workload(config, requests, warnings=warnings)
+        ask = estimator is executors.Estimator.API
+        workload = load_workload(config, requests, details=ask, warnings=warnings)
+        if estimator is not executors.Estimator.RECORDED:
+            progress.stage("Estimating")
+            workload = asyncio.run(_estimated(workload, estimator, target, cluster))
         progress.stage(f"Simulating {workload.node_count:,} nodes")
-        log = run(workload, cluster, chosen, mode.value, progress=progress.advance, planning=progress.share)
+        log = run(
+            workload,
+            cluster,
+            chosen,
+            mode.value,
+            progress=progress.advance,
+            planning=progress.share,
+            estimator=estimator.value,
+        )
         report = None
         if check:
             progress.stage("Checking the schedule")
@@ -102,20 +123,17 @@ def simulate(
     return 1 if report and not report.valid else 0
 
 
-def write_run(log: "Log", workload: "Workload", directory: Path, log_format: options.LogFormat) -> Path:
-    """Write the execution log and the text log; return the former's path."""
-    from gsched.files import whole_file
-    from gsched.log_files import PARQUET_FROM, write_log
-    from gsched.report.text import log_lines
-
-    name = str(log.summary["policy"])
-    large = len(log) >= PARQUET_FROM
-    parquet = log_format is options.LogFormat.PARQUET or (log_format is options.LogFormat.AUTO and large)
-    path = directory / f"{name}_execution_log.{'parquet' if parquet else 'json'}"
-    with whole_file(directory / f"{name}_scheduler.log") as file:
-        write_log(log, path)
-        file.writelines(f"{line}\n".encode() for line in log_lines(log, workload, events=not large))
-    return path
+async def _estimated(
+    workload: "Workload", estimator: executors.Estimator, target: executors.Target, cluster: "Cluster"
+) -> "Workload":
+    """Return the workload with times that its requests do not tell."""
+    if estimator is executors.Estimator.PROFILE:
+        return await expected(workload, estimator, None, cluster)
+    executor = executors.model_servers(target)
+    try:
+        return await expected(workload, estimator, executor, cluster)
+    finally:
+        await executor.close()
 
 
 def _print_json(log: "Log", report: "Report | None", path: Path, explanation: list[str]) -> None:

@@ -18,6 +18,7 @@ from gsched.live.run.executors import Answer, Call, ExecutorError, LostError
 from gsched.workload import Model
 
 _CONNECT = 5.0  # wall-clock seconds
+_PATIENCE, _LOOK = 10.0, 0.2  # for a server that has just been started, and between two looks
 _HEALTH = 3.0
 _CLOSE = 30.0
 _IDLE = 3.0  # seconds for which a connection is kept; servers close them after five
@@ -65,7 +66,7 @@ class Http:
         self._loading: set[asyncio.Task[Instance]] = set()
 
     async def ask(self) -> Told:
-        """Ask the servers what they are.
+        """Ask the servers what they are; one that has just been started is waited for.
 
         Raises:
             InputError: one does not answer, or they contradict each other.
@@ -85,13 +86,17 @@ class Http:
         )
 
     async def _status(self, server: int) -> Mapping[str, Any]:
-        url = self.urls[server]
-        try:
-            async with asyncio.timeout(_CONNECT):
-                return await self._data(server, "GET", "/standalone/status")
-        except (ExecutorError, TimeoutError) as error:
-            hint = "start one with gsched model-server, or give its --server-url"
-            raise InputError.one("", f"model server {url}", f"does not answer ({_text(error)})", hint) from None
+        url, loop = self.urls[server], asyncio.get_running_loop()
+        until = loop.time() + _PATIENCE
+        while True:
+            try:
+                async with asyncio.timeout(_CONNECT):
+                    return await self._data(server, "GET", "/standalone/status")
+            except (ExecutorError, TimeoutError) as error:
+                if loop.time() > until or not isinstance(error, LostError):
+                    hint = "start one with gsched model-server, or give its --server-url"
+                    raise InputError.one("", f"model server {url}", f"does not answer ({_text(error)})", hint) from None
+            await asyncio.sleep(_LOOK)
 
     def own(self, gpus: Sequence[int]) -> None:
         """Say how many of the run's GPUs each server owns."""
@@ -131,8 +136,8 @@ class Http:
         self._instances.discard(instance)
 
     async def estimate(self, model: Model, gpus: range, call: Call) -> float:
-        """Ask the server that owns the GPUs."""
-        server, device = self._device(gpus)
+        """Ask the server that owns the GPUs; one that was told of none may have others, and is asked for the CPU."""
+        server, device = self._device(gpus) if self.servers else (0, "cpu")
         body = {"model_name": model.id, "device": device, "data": dict(call.data)}
         data = await self._data(server, "POST", "/standalone/estimate", body)
         seconds, unit = data.get("estimated_execution_time"), data.get("estimated_time_unit", "seconds")
@@ -181,7 +186,8 @@ class Http:
                 return _data_of(response.status, await response.read(), self.urls[server])
         except (aiohttp.ClientError, OSError) as error:
             kind = ExecutorError if await self.healthy(server) else LostError
-            raise kind(f"{self.urls[server]}: {_text(error)}") from None
+            reason = "cannot be reached" if isinstance(error, aiohttp.ClientConnectorError) else _text(error)
+            raise kind(f"{self.urls[server]}: {reason}") from None
 
 
 class _GoneError(ExecutorError):
