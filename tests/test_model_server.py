@@ -431,8 +431,9 @@ async def test_offload_waits_for_instances_that_are_leaving_already() -> None:
         id = await server.serve("a")
         unloading = asyncio.create_task(server.unload(id))
         await held.began("close a")
-        offloading = asyncio.create_task(server.done("POST", "/standalone/offload", {"model_name": "a"}))
-        assert (await server.ask("GET", "/health"))[0] == 200
+        offloading = asyncio.create_task(server.service.offload("a", keep_in_dram=False))
+        for _ in range(20):
+            await asyncio.sleep(0)
         assert not offloading.done()
         held.let_go("close a")
         await asyncio.gather(unloading, offloading)

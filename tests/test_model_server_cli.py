@@ -74,7 +74,7 @@ def test_end_during_a_call(number: int, grace: int, answered: bool, tmp_path: Pa
         status, made = ask(port, "POST", "/standalone/serve", {"model_name": "embedder", "device": "cuda:0"})
         assert status == 200
         id = made["data"]["instance_id"]
-        body = {"data": {"prompt": "x", "seconds": 10 if answered else 1e6}}
+        body = {"data": {"prompt": "x", "seconds": 1.5 / 0.05 if answered else 1e6}}
         calling = pool.submit(ask, port, "POST", f"/standalone/call/{id}", body)
         while not busy(port):
             pass

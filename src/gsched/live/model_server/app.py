@@ -232,14 +232,10 @@ class _Gate:
                 hint = {"WWW-Authenticate": "Bearer"}
                 await _failure(401, "send the token as Authorization: Bearer TOKEN", hint)(scope, receive, send)
                 return
-        length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self._max_body:
-            await self._too_long()(scope, receive, send)
-            return
         await self._app(scope, self._counting(receive), send)
 
     def _counting(self, receive: Receive) -> Receive:
-        """Count what comes, as a request in chunks does not say how long it is."""
+        """Count what comes, as not every request says how long it is."""
         seen = 0
 
         async def counted() -> Message:
@@ -247,14 +243,7 @@ class _Gate:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._max_body:
-                raise HTTPException(413, self._reason)
+                raise HTTPException(413, f"a request has {self._max_body:,} bytes at most")
             return message
 
         return counted
-
-    def _too_long(self) -> JSONResponse:
-        return _failure(413, self._reason)
-
-    @property
-    def _reason(self) -> str:
-        return f"a request has {self._max_body:,} bytes at most"
