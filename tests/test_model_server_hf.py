@@ -142,6 +142,13 @@ def test_pickled_weights_are_refused(writer: Path, tmp_path: Path) -> None:
         backend.load(TEXT, [], fresh=True)
 
 
+def test_gpu_that_is_not_there(writer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    backend = HuggingFace({TEXT.id: writer}, ImageFolder(tmp_path))
+    with pytest.raises(BackendError, match="cuda:2 is not there, torch sees 2 GPUs"):
+        backend.load(TEXT, [0, 2], fresh=True)
+
+
 def test_folder_without_a_model_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds neither"):
         HuggingFace({"x": tmp_path}, ImageFolder(tmp_path))

@@ -71,6 +71,8 @@ class HuggingFace:
     def load(self, model: Model, devices: Sequence[int], *, fresh: bool) -> "TextModel | ImageModel":  # noqa: ARG002
         """Load a model onto the CPU or GPUs, split over several."""
         folder = self._folders[model.id]
+        if (count := torch.cuda.device_count()) <= max(devices, default=-1):
+            raise BackendError(f"{model.id}: cuda:{max(devices)} is not there, torch sees {count} GPUs; use the CPU")
         with _failing(model):
             if (folder / "model_index.json").is_file():
                 return ImageModel(model, _pipeline(folder, devices), self._images)
