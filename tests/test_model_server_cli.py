@@ -40,7 +40,7 @@ def process(*words: object) -> Iterator[tuple["subprocess.Popen[str]", int]]:
         try:
             assert server.stdout
             line = server.stdout.readline()
-            found = re.fullmatch(r"Serving model server on http://127.0.0.1:(\d+), backend (\w+), \d+ GPUs\n", line)
+            found = re.fullmatch(r"Serving model server on http://127.0.0.1:(\d+), backend (\w+), \d+ GPUs?\n", line)
             assert found, line
             yield server, int(found[1])
         finally:

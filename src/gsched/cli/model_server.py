@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gsched.cli import options
-from gsched.cli.console import out, print_problems
+from gsched.cli.console import counted, out, print_problems
 from gsched.cli.extras import require_extra
 from gsched.errors import InputError, Problem
 
@@ -86,7 +86,9 @@ def model_server(
     def ready(bound: int) -> None:
         if not quiet:
             where = f"http://{access.address(bound)}"
-            out().print(f"Serving model server on {where}, backend {computes.name}, {devices} GPUs", markup=False)
+            out().print(
+                f"Serving model server on {where}, backend {computes.name}, {counted(devices, 'GPU')}", markup=False
+            )
             out().file.flush()
 
     if not run(new_service, access, ready):
