@@ -317,7 +317,10 @@ def test_own_policy_names_the_files(here: Path) -> None:
     assert (here / "FewestSwitches_execution_log.json").exists()
 
 
-COMMANDS = ("demo", "generate", "validate", "simulate", "check", "compare", "calibrate", "model-server", "serve", "loadgen")
+COMMANDS = (
+    *("demo", "generate", "validate", "simulate", "check", "compare", "run", "calibrate"),
+    *("model-server", "serve", "loadgen"),
+)
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,8 @@ def test_a_workload_runs_on_two_servers(tmp_path: Path, requests: Path, servers:
     assert status == 0, told
     log, found = checked(tmp_path, requests, "improved"), json.loads(out)
     workload = load_workload(CONFIG, requests)
-    assert found["check"]["valid"] and not log.extra
+    assert found["check"]["valid"]
+    assert not log.extra
     assert found["summary"]["completed_requests"] == 60
     assert found["summary"]["gpus_per_server"] == 4
     assert found["summary"]["estimator"] == "api"
