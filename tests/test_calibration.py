@@ -112,14 +112,20 @@ def test_switches_that_no_line_describes_have_a_spread() -> None:
     assert found.switch_spread == pytest.approx(0.1, rel=0.3)
 
 
-def test_switch_costs_are_kept_where_memory_does_not_vary() -> None:
+def test_switch_costs_are_scaled_alike_where_memory_does_not_vary() -> None:
     workload = varied(50)
     models = {id: replace(model, memory_gb=10.0) for id, model in workload.config.models.items()}
     workload = replace(workload, config=replace(workload.config, models=models))
     found = calibrate([(measure(real(workload)), workload)], CLUSTER)
     assert found.switches > 3
-    assert found.cluster(CLUSTER) == CLUSTER
+    fitted, ratio = found.cluster(CLUSTER), switch_seconds(REAL, 20.0) / switch_seconds(CLUSTER, 20.0)
+    assert fitted.pcie_bandwidth == pytest.approx(CLUSTER.pcie_bandwidth / ratio)
+    assert fitted.switch_overhead == pytest.approx(CLUSTER.switch_overhead * ratio)
     assert any("vary too little" in sentence for sentence in found.unmeasured)
+
+
+def switch_seconds(cluster: Cluster, gigabytes: float) -> float:
+    return gigabytes / cluster.pcie_bandwidth + cluster.switch_overhead
 
 
 def test_costs_that_are_as_configured_are_kept_to_the_last_bit() -> None:

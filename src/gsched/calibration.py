@@ -16,6 +16,7 @@ from gsched.transfers import moves_of
 from gsched.workload import Config, Floats, Ints, Model, Workload
 
 FEWEST_SWITCHES = 3  # of which bandwidth and overhead can be told
+_SLOWEST = 1e-6  # ratio of measured and configured costs beyond which one of them is no cost
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Calibration:
         pcie_bandwidth: GB/s; None where the switches do not tell.
         switch_overhead: seconds; None where the switches do not tell.
         switch_spread: standard deviation of measured switches around what those two say, as a share of it; None where
-            the switches do not tell.
+            the switches do not tell the two apart.
     """
 
     models: Mapping[str, ModelFit]
@@ -121,9 +122,13 @@ class Calibration:
             reason = "as nothing measured put these models onto GPUs that held nothing"
             found.append(f"load times are kept, {reason}: {', '.join(unloaded)}")
         if self.pcie_bandwidth is None:
-            few = self.switches < FEWEST_SWITCHES
-            reason = f"{self.switches} are too few" if few else "the gigabytes they move vary too little to tell"
+            reason = (
+                f"{self.switches} are too few" if self.switches < FEWEST_SWITCHES else "they cost nothing to speak of"
+            )
             found.append(f"the bandwidth and the overhead of switches are kept: {reason}")
+        elif self.switch_spread is None:
+            reason = "the gigabytes they move vary too little to tell them apart"
+            found.append(f"the bandwidth and the overhead of switches are scaled alike to what was measured: {reason}")
         return tuple(found)
 
 
@@ -155,7 +160,7 @@ def calibrate(
         loading = float(np.median(seconds)) if len(seconds) else None
         factor, spread = _known(lines.slope[position]), _known(lines.spread[position])
         models[id] = ModelFit(nodes[position], factor, spread, len(seconds), loading)
-    return Calibration(models, lines.offset, _known(lines.error), *_switch_costs(rows))
+    return Calibration(models, lines.offset, _known(lines.error), *_switch_costs(rows, cluster))
 
 
 class _Samples(NamedTuple):
@@ -189,16 +194,26 @@ def _samples(log: Log, workload: Workload, cluster: Cluster, names: Sequence[str
     )
 
 
-def _switch_costs(rows: _Samples) -> tuple[int, float | None, float | None, float | None]:
+def _switch_costs(rows: _Samples, cluster: Cluster) -> tuple[int, float | None, float | None, float | None]:
     """Return the number of switches, bandwidth, overhead and spread; None for what they do not tell."""
     those = rows.kind == SWITCH
     count = int(np.count_nonzero(those))
     if count < FEWEST_SWITCHES:
         return count, None, None, None
-    lines = fit_lines(rows.gigabytes[those], rows.switch[those], np.zeros(count, np.int32), 1)
+    moved, took = rows.gigabytes[those], rows.switch[those]
+    lines = fit_lines(moved, took, np.zeros(count, np.int32), 1)
     if not (lines.determined and lines.slope[0] > 1 / LARGEST):
-        return count, None, None, None
+        return count, *_scaled_costs(moved, took, cluster), None
     return count, float(1 / lines.slope[0]), lines.offset, _known(lines.spread[0])
+
+
+def _scaled_costs(moved: Floats, took: Floats, cluster: Cluster) -> tuple[float | None, float | None]:
+    """Return the configured bandwidth and overhead, both slower or faster by the ratio that was measured."""
+    configured = moved / cluster.pcie_bandwidth + cluster.switch_overhead
+    ratio = float(np.median(took[configured > 0] / configured[configured > 0])) if (configured > 0).any() else 0.0
+    if not _SLOWEST <= ratio <= 1 / _SLOWEST:
+        return None, None
+    return cluster.pcie_bandwidth / ratio, cluster.switch_overhead * ratio
 
 
 def _known(value: float) -> float | None:
