@@ -54,12 +54,20 @@ def model_server(*options: str) -> Iterator[str]:
             process.terminate()
 
 
-def measure(way: str, config: Path, requests: Path, server: Sequence[str], policy: str, folder: Path) -> Result:
+def measure(
+    way: str,
+    config: Path,
+    requests: Path,
+    server: Sequence[str],
+    policy: str,
+    folder: Path,
+    more: Sequence[str] = (),
+) -> Result:
     """Execute a workload and return how true its simulation is."""
     with model_server("--config", str(config), *server) as url:
         words = ["--config", config, "--requests", requests, "--server-url", url, "--policy", policy, "--out", folder]
         done = subprocess.run(
-            [GSCHED, "run", *words, "--compare-simulation", "--json"], capture_output=True, text=True, check=True
+            [GSCHED, "run", *words, *more, "--compare-simulation", "--json"], capture_output=True, text=True, check=True
         )
     found = json.loads(done.stdout)
     summary, totals = found["summary"], found["fidelity"]["totals"]
@@ -88,8 +96,11 @@ def emulated(policy: str, requests: int, folder: Path) -> Result:
 
 
 def real(requests: int, folder: Path) -> Result:
-    """Execute chains of two models whose calls take as many passes through a small ONNX graph as they ask for."""
-    random = np.random.default_rng(1)
+    """Calibrate on one workload, and then execute another of which that tells what to expect.
+
+    Both are chains of two models whose calls take as many passes through a small ONNX graph as they ask for.
+    """
+    config, first, second = folder / "chain.json", folder / "first.json", folder / "second.json"
     profile = {"memory_gb": 8, "gpus_required": 1, "load_time_seconds": 0.3, "type": "llm"}
     models = {name: {**profile, "tokens_per_second": 1 / PASS, "token_mean": 50} for name in ("draft", "review")}
     nodes = [
@@ -97,18 +108,34 @@ def real(requests: int, folder: Path) -> Result:
         {"id": "b", "model": "review", "inputs": ["text"], "outputs": []},
     ]
     flow = {"name": "chain", "nodes": nodes, "edges": [{"from": "a", "to": "b"}]}
+    config.write_text(json.dumps({"models": models, "workflows": {"chain": flow}}))
+    for seed, path in enumerate((first, second)):
+        path.write_text(json.dumps({"requests": chains(requests, seed)}))
+    server = ["--backend", "onnx", "--devices", str(ONNX_DEVICES)]
+    measure("onnx, before", config, first, server, "online", folder)
+    fitted = folder / "fitted.json"
+    words = ["--config", config, "--requests", first, "--output", fitted, "--rescale", second, "--json"]
+    done = subprocess.run(
+        [GSCHED, "calibrate", folder / "online_execution_log.json", *words], capture_output=True, text=True, check=True
+    )
+    costs = json.loads(done.stdout)["simulate_with"]
+    more = ["--pcie-bandwidth", str(costs["pcie_bandwidth"]), "--switch-overhead", str(costs["switch_overhead"])]
+    return measure(
+        "onnx, online, calibrated", fitted, folder / "second_calibrated.json", server, "online", folder, more
+    )
+
+
+def chains(requests: int, seed: int) -> list[dict[str, Any]]:
+    """Return requests whose nodes ask for different numbers of passes."""
+    random = np.random.default_rng(seed)
     rows = []
     for i in range(requests):
         passes = {id: int(random.integers(10, 100)) for id in ("a", "b")}
+        row = {"request_id": f"r{i}", "workflow_id": "chain", "timestamp": "2026-01-01T00:00:00"}
         times = {id: count * PASS for id, count in passes.items()}
         configs = {id: {"max_length": count} for id, count in passes.items()}
-        row = {"request_id": f"r{i}", "workflow_id": "chain", "timestamp": "2026-01-01T00:00:00"}
         rows.append({**row, "node_execution_times": times, "node_configs": configs})
-    config, asked = folder / "chain.json", folder / "chain_requests.json"
-    config.write_text(json.dumps({"models": models, "workflows": {"chain": flow}}))
-    asked.write_text(json.dumps({"requests": rows}))
-    server = ["--backend", "onnx", "--devices", str(ONNX_DEVICES)]
-    return measure("onnx, online", config, asked, server, "online", folder)
+    return rows
 
 
 def table(results: Sequence[Result]) -> str:
