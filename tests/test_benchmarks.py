@@ -134,3 +134,11 @@ def test_benchmarks_of_the_live_half_work(name):
     else:
         assert [result["client"] for result in found] == ["recipe", "gsched", "gsched"]
         assert all(result["cpu_ms"] > 0 for result in found)
+
+
+def test_benchmark_of_real_runs_works():
+    done = subprocess.run([sys.executable, FOLDER / "real_runs.py", "--quick", "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [run["way"] for run in found] == ["emulated, improved", "onnx, online, calibrated"]
+    assert all(run["valid"] and run["overhead"] > 0 for run in found)
