@@ -385,10 +385,10 @@ def test_baseline_script_and_check_script_have_their_defaults(scripts_folder: Pa
     assert script("check.py", "--quiet").stdout == "PASS\n"
 
 
-def test_baseline_script_says_what_is_not_there_yet(scripts_folder: Path) -> None:
-    done = script("baseline.py", "--gpus", "4", "--simulate", "true")
+def test_baseline_script_looks_for_its_model_server(scripts_folder: Path) -> None:
+    done = script("baseline.py", "--gpus", "4", "--simulate", "true", "--server-url", "http://127.0.0.1:9")
     assert done.returncode == 2
-    assert "not there yet" in done.stderr
+    assert "model server http://127.0.0.1:9: does not answer" in done.stderr
     assert not (scripts_folder / "baseline_execution_log.json").exists()
 
 
