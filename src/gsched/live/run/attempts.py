@@ -35,6 +35,7 @@ class Attempt:
     """An attempt, and how it went; times are those of the run, in seconds of the workload.
 
     Args:
+        number: of the decision.
         node: position in the workload.
         place: the instance that it is called on.
         gpus: the gang.
@@ -43,6 +44,7 @@ class Attempt:
         warm: whether the gang holds the model already.
     """
 
+    number: int
     node: int
     place: Place
     gpus: range
@@ -54,6 +56,10 @@ class Attempt:
     answer: Answer | None = None
     error: str = ""  # why it failed; empty where it did not
     lost: bool = False  # whether the server is to blame
+
+    def give_up(self, now: float) -> None:
+        """Note that it was cut off."""
+        self.error, self.lost, self.ended = "its server is lost", True, now
 
 
 async def carry_out(attempt: Attempt, call: Call, fleet: Fleet, limits: Limits, now: Callable[[], float]) -> None:
@@ -71,5 +77,5 @@ async def carry_out(attempt: Attempt, call: Call, fleet: Fleet, limits: Limits, 
     except TimeoutError:
         attempt.error = f"{what} took more than {seconds:g} s"
     except asyncio.CancelledError:
-        attempt.error, attempt.lost = "its server is lost", True
+        attempt.give_up(now())
     attempt.ended = now()

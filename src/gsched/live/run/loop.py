@@ -7,6 +7,7 @@ then asks the policy. All times of a run are in seconds of the workload since it
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from operator import itemgetter
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from gsched.core import REFUSALS, arrive, backlog, dequeue, enqueue, finish, head_node, holds, release, start
 from gsched.errors import PolicyError
 from gsched.live.run.attempts import Attempt, Limits, carry_out
-from gsched.live.run.executors import Answer, Call, Executor
+from gsched.live.run.executors import Answer, Call, Executor, ExecutorError
 from gsched.live.run.fleet import Fleet
 from gsched.live.run.outages import Beside, Outages
 from gsched.live.run.record import Failure, Record, Row
@@ -23,6 +24,7 @@ from gsched.live.run.resume import FRESH_START, Past
 from gsched.live.run.retries import Retries, any_start
 from gsched.residency import vacate
 from gsched.session import Session
+from gsched.simulator import ALARMS
 from gsched.state import FRESH, NONE, STARTED, WARM
 from gsched.workload import Mode, Workload
 
@@ -90,6 +92,8 @@ class Loop:
         self._stopping = False
         self._done = set(self._past)
         self._waiting_since: float | None = None  # on the wall clock: nothing is left but to wait for servers
+        self._waits = 0  # in a row in which nothing was left but to wait for servers or for the policy
+        self._deployment: asyncio.Future[Any] | None = None
         self.failed_requests: set[int] = set()
         self.deployment_seconds = 0.0
         """Wall-clock seconds in which a static deployment was loaded, before the run."""
@@ -114,6 +118,8 @@ class Loop:
         if self._stopping:
             for _, task in self.under_way.values():
                 task.cancel()
+        if self._deployment:
+            self._deployment.cancel()
         self._stopping = True
         self._woken.set()
 
@@ -128,7 +134,7 @@ class Loop:
         loop = asyncio.get_running_loop()
         self._zero = loop.time()
         try:
-            await asyncio.gather(*map(self.fleet.load, self._session.placement))
+            await self._deploy()
             self.deployment_seconds, self._zero = loop.time() - self._zero, loop.time()
             self._repeat_past()
             while True:
@@ -145,6 +151,22 @@ class Loop:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.fleet.close()
+
+    async def _deploy(self) -> None:
+        """Load what a static deployment holds; `stop` cuts that off.
+
+        Raises:
+            ExecutorError: it cannot be loaded.
+        """
+        self._deployment = asyncio.gather(*map(self.fleet.load, self._session.placement))
+        try:
+            async with asyncio.timeout(self._limits.load_timeout):
+                await self._deployment
+        except TimeoutError:
+            raise ExecutorError(f"loading took more than {self._limits.load_timeout:g} s") from None
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Let something go on beside the loop, which ends where that fails."""
@@ -197,29 +219,31 @@ class Loop:
             if node not in self._past and not self._is_given_up(node):
                 enqueue(core, node, core.now[0] if order is None else order(core, self._session.table, node))
 
-    def _conclude(self, number: int, attempt: Attempt) -> None:
+    def _conclude(self, attempt: Attempt) -> None:
         """Apply the end of an attempt."""
         core, (model, gang) = self.core, attempt.place
         del self.under_way[gang]
         if attempt.answer is None:
             vacate(core, model, gang)
-            if not self._stopping or not attempt.lost:
+            if self._stopping and attempt.lost:
+                self.outages.cut_off(attempt)
+            else:
                 self.outages.follow(attempt)
                 self._try_again(attempt)
             return
         self._keep(attempt.node, attempt.answer)
-        self.record.rows[number] = self._row(number, attempt)
+        self.record.rows[attempt.number] = self._row(attempt)
         finish(core, gang)
         self._note_done(attempt.node)
         self._enqueue_fresh()
         self.outages.settle(attempt)
 
-    def _row(self, number: int, attempt: Attempt) -> Row:
+    def _row(self, attempt: Attempt) -> Row:
         seconds = attempt.answer.seconds if attempt.answer else None
         executed = (attempt.ended - attempt.started) * self._time_scale
         overhead = float("nan") if seconds is None else executed - seconds
         times = attempt.ready, attempt.began, attempt.started, attempt.ended
-        return Row(attempt.node, attempt.place[1], *times, self.core.rows.kind[number], overhead)
+        return Row(attempt.node, attempt.place[1], *times, self.core.rows.kind[attempt.number], overhead)
 
     def _note_done(self, node: int) -> None:
         self._done.add(node)
@@ -250,20 +274,20 @@ class Loop:
     def _dispatch(self) -> None:
         """Start what can be started."""
         core, session = self.core, self._session
+        core.alarm[0] = np.inf
         if self._stopping:
             return
         if self._admitted >= session.next_review > 0:
             session.review(np.array(self._admission[: self._admitted], np.int64))
         for model, gang in self.retries.starts():
             self._start(model, gang)
-        core.alarm[0] = np.inf
         while True:
             self._forget_heads()
             model, gang = session.policy.choose(core, session.table)
             if model == NONE:
                 break
             self._start(model, gang)
-        if not self.under_way and self.record.interruptions:
+        if not self.under_way and self.record.interruptions and core.alarm[0] == np.inf:
             self._start_any()
 
     def _forget_heads(self) -> None:
@@ -300,13 +324,21 @@ class Loop:
             if place != (model, gang) and not holds(core, *place):
                 self.fleet.dismiss(place)
         warm = core.rows.kind[number] == WARM
-        attempt = Attempt(node, (model, gang), gpus, core.rows.ready[number], core.now[0], warm)
-        self.under_way[gang] = attempt, self._spawn(self._attempt(number, attempt))
+        attempt = Attempt(number, node, (model, gang), gpus, core.rows.ready[number], core.now[0], warm)
+        task = self._spawn(self._attempt(attempt))
+        task.add_done_callback(lambda task: self._note_unbegun(attempt, task))
+        self.under_way[gang] = attempt, task
 
-    async def _attempt(self, number: int, attempt: Attempt) -> None:
+    async def _attempt(self, attempt: Attempt) -> None:
         await carry_out(attempt, self._ask(attempt.node), self.fleet, self._limits, self.now)
-        self._news.append((attempt.ended, lambda: self._conclude(number, attempt)))
+        self._news.append((attempt.ended, lambda: self._conclude(attempt)))
         self._woken.set()
+
+    def _note_unbegun(self, attempt: Attempt, task: "asyncio.Task[None]") -> None:
+        """Note the end of an attempt that was cut off before it began; others do that themselves."""
+        if task.cancelled():
+            attempt.give_up(self.now())
+            self._tell(lambda: self._conclude(attempt))
 
     # Waiting
 
@@ -316,29 +348,37 @@ class Loop:
         Raises:
             PolicyError: nothing will ever happen.
         """
-        until = float(self.core.alarm[0])
-        if self._admitted < len(self._admission):
-            until = min(until, self._arrival[self._admission[self._admitted]])
-        loop = asyncio.get_running_loop()
-        timeout = None if until == np.inf else max(0.0, (until - self.now()) * self._time_scale)
-        if self.under_way or timeout is not None or self._news:
-            self._waiting_since = None
-        elif not self._stopping:
+        more = self._admitted < len(self._admission)
+        arrival = self._arrival[self._admission[self._admitted]] if more else np.inf
+        seconds = (min(arrival, self.core.alarm[0]) - self.now()) * self._time_scale
+        if more or self.under_way or self._news or self._stopping:
+            self._waiting_since, self._waits = None, 0
+        else:
             self._require_hope()
-            if self._waiting_since is None:
-                self._waiting_since = loop.time()
-            timeout = self._waiting_since + self._limits.give_up - loop.time()
-        try:
-            async with asyncio.timeout(timeout):
+            seconds = min(seconds, self._patience_left())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if seconds == np.inf else seconds):
                 await self._woken.wait()
-        except TimeoutError:
-            if self._waiting_since is not None:
-                self._give_all_up()
         self._woken.clear()
 
+    def _patience_left(self) -> float:
+        """Return for how many wall-clock seconds requests still wait for servers; give them up where that is over."""
+        if not self.outages.away:
+            return float("inf")
+        now = asyncio.get_running_loop().time()
+        if self._waiting_since is None:
+            self._waiting_since = now
+        left = self._waiting_since + self._limits.give_up - now
+        if left <= 0:
+            self._give_all_up()
+        return left
+
     def _require_hope(self) -> None:
-        """Raise a `PolicyError` where the policy waits although all GPUs are there."""
-        if not self.outages.away and self.open_requests:
+        """Raise a `PolicyError` where the policy waits for ever although all GPUs are there."""
+        self._waits += 1
+        if self.outages.away or not self.open_requests:
+            return
+        if self.core.alarm[0] == np.inf or self._waits > ALARMS:
             ready = sum(backlog(self.core, model) for model in range(len(self.core.models.gpus)))
             when = f"policy {self._session.policy.name} at {self.core.now[0]:g} s"
             raise PolicyError(f"{when}: waits although {ready} nodes are ready and nothing is left to wait for")

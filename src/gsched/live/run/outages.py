@@ -10,7 +10,7 @@ from gsched.live.run.fleet import Fleet, Place, pauses
 from gsched.live.run.record import Interruption, Record
 from gsched.preload import Placement
 from gsched.residency import restore, withdraw
-from gsched.state import Core
+from gsched.state import STARTED, Core
 
 
 class Beside(NamedTuple):
@@ -75,7 +75,10 @@ class Outages:
 
     def settle(self, attempt: Attempt) -> None:
         """Take the GPUs of an attempt that has succeeded away where their server is lost by now."""
-        if self.server_of(attempt.gpus) in self._lost:
+        server = self.server_of(attempt.gpus)
+        if server in self._lost:
+            _, interruption = self._lost[server]
+            interruption.start = max(interruption.start, attempt.ended)
             self._withdraw(attempt.gpus)
 
     def follow(self, attempt: Attempt) -> None:
@@ -83,12 +86,19 @@ class Outages:
         server = self.server_of(attempt.gpus)
         if attempt.lost:
             self.lose(server, attempt.error)
-        interruption = self._record.interrupt(attempt.gpus, attempt.began, attempt.error, attempt.node)
+        interruption = self._interrupt(attempt)
         self._withdraw(attempt.gpus)
         if server in self._lost:
             interruption.end = self._now
         else:
             self._cleaning[attempt.gpus] = self._spawn(self._clean(attempt)), interruption
+
+    def cut_off(self, attempt: Attempt) -> None:
+        """Note an attempt that was given up since the run ends."""
+        self._interrupt(attempt).end = attempt.ended
+
+    def _interrupt(self, attempt: Attempt) -> Interruption:
+        return self._record.interrupt(attempt.gpus, attempt.began, attempt.error, attempt.number, attempt.node)
 
     async def _clean(self, attempt: Attempt) -> None:
         """Unload what an attempt may have left, and for a static deployment load it anew."""
@@ -142,7 +152,9 @@ class Outages:
         self._fleet.forget(owned)
         busy = {gpu for attempt, _ in there for gpu in attempt.gpus}
         self._withdraw(gpu for gpu in owned if gpu not in busy)
-        interruption = self._record.interrupt(owned, self._now, f"server {server} is lost: {reason}")
+        interruption = self._record.interrupt(
+            owned, self._now, f"server {server} is lost: {reason}", self._core.count[STARTED]
+        )
         self._lost[server] = self._spawn(self._await_return(server, [task for _, task in there])), interruption
 
     async def _await_return(self, server: int, there: Iterable["asyncio.Task[None]"]) -> None:

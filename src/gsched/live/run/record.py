@@ -1,5 +1,6 @@
 """What happened in a run, and the log of it."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,13 +18,23 @@ from gsched.workload import Floats, Ints, Mode, Workload
 
 @dataclass(slots=True)
 class Interruption:
-    """GPUs that were not to be had, and held nothing afterwards; `end` is None while that lasts."""
+    """GPUs that were not to be had, and held nothing afterwards.
+
+    Args:
+        gpus: which.
+        start: in seconds of the workload.
+        end: likewise; None while it lasts.
+        reason: why, in a sentence.
+        number: of the decision of the attempt that failed, or of the first decision afterwards.
+        node: whose attempt failed; None if it is none's.
+    """
 
     gpus: range
     start: float
     end: float | None
     reason: str
-    node: int | None = None  # whose attempt failed
+    number: int
+    node: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +82,9 @@ class Record:
     earlier_loads: int = 0
     earlier_switches: int = 0
 
-    def interrupt(self, gpus: range, start: float, reason: str, node: int | None = None) -> Interruption:
+    def interrupt(self, gpus: range, start: float, reason: str, number: int, node: int | None = None) -> Interruption:
         """Note that GPUs are away from now on."""
-        interruption = Interruption(gpus, start, None, reason, node)
+        interruption = Interruption(gpus, start, None, reason, number, node)
         self.interruptions.append(interruption)
         return interruption
 
@@ -87,7 +98,8 @@ class Record:
             session: the run.
             facts: further fields of the summary; `partial` among them says whether it was stopped before its end.
         """
-        rows = [self.rows[number] for number in sorted(self.rows)]
+        numbers = sorted(self.rows)
+        rows = [self.rows[number] for number in numbers]
         executed = np.array([row.ended - row.started for row in rows])
         columns = Rows(
             np.array([row.node for row in rows], np.int32),
@@ -100,7 +112,9 @@ class Record:
         log = log_of(workload, columns, executed)
         extra = {
             "failures": [self._failure(failure, workload) for failure in self.failures],
-            "interruptions": [self._interruption(interruption, workload) for interruption in self.interruptions],
+            "interruptions": [
+                self._interruption(one, bisect_left(numbers, one.number), workload) for one in self.interruptions
+            ],
         }
         failed_attempts = sum(interruption.node is not None for interruption in self.interruptions)
         kinds = np.bincount(columns.kind, minlength=3)
@@ -135,12 +149,13 @@ class Record:
     def _failure(self, failure: Failure, workload: Workload) -> dict[str, Any]:
         return {**_names(workload, failure.node), "reason": failure.reason, "attempts": failure.attempts}
 
-    def _interruption(self, interruption: Interruption, workload: Workload) -> dict[str, Any]:
+    def _interruption(self, interruption: Interruption, row: int, workload: Workload) -> dict[str, Any]:
         return {
             "gpu_ids": list(interruption.gpus),
             "start_time": interruption.start,
             "end_time": interruption.end,
             "reason": interruption.reason,
+            "row": row,
             **({} if interruption.node is None else _names(workload, interruption.node)),
         }
 

@@ -49,7 +49,7 @@ def past_of(
     Args:
         log: the earlier part.
         path: its file, for messages.
-        answers: file of the answers; requests that were begun need theirs.
+        answers: file of the answers; there must be one of each node of the earlier part.
         workload: the same as then.
         cluster: the same as then.
         mode: the same as then.
@@ -70,7 +70,7 @@ def past_of(
         raise InputError.one(path, "", "has nothing left to do", "run without --resume to begin anew")
     node_of = _positions(workload)
     rows = [_row(log, i, node_of) for i in range(len(log))]
-    interruptions = [_interruption(part) for part in log.extra.get("interruptions", ())]
+    interruptions = [_interruption(part, len(rows), node_of) for part in log.extra.get("interruptions", ())]
     begin = max(
         float(log.summary.get("stopped_at", 0.0)),
         *(row.ended for row in rows),
@@ -79,9 +79,13 @@ def past_of(
     )
     for part in interruptions:
         part.end = begin if part.end is None else part.end
-    interruptions.append(Interruption(range(cluster.gpus), begin, begin, STOPPED))
+    interruptions.append(Interruption(range(cluster.gpus), begin, begin, STOPPED, 0))
     switches, loads = log.summary["total_model_switches"], log.summary["total_model_loads"]
-    return Past(rows, interruptions, begin, loads, switches, _answers(answers, node_of))
+    found = _answers(answers, node_of)
+    if lost := [row.node for row in rows if row.node not in found]:
+        place = "request {}, node {}".format(*next(name for name, node in node_of.items() if node == lost[0]))
+        raise InputError.one(answers, place, "has no answer here, though it was executed", "run without --resume")
+    return Past(rows, interruptions, begin, loads, switches, found)
 
 
 def _positions(workload: Workload) -> dict[tuple[str, str], int]:
@@ -105,9 +109,10 @@ def _row(log: Log, i: int, node_of: Mapping[tuple[str, str], int]) -> Row:
     )
 
 
-def _interruption(part: Mapping[str, Any]) -> Interruption:
-    gpus = part["gpu_ids"]
-    return Interruption(range(gpus[0], gpus[-1] + 1), part["start_time"], part["end_time"], part["reason"])
+def _interruption(part: Mapping[str, Any], rows: int, node_of: Mapping[tuple[str, str], int]) -> Interruption:
+    gpus = range(part["gpu_ids"][0], part["gpu_ids"][-1] + 1)
+    node = node_of[part["request_id"], part["node_id"]] if "node_id" in part else None
+    return Interruption(gpus, part["start_time"], part["end_time"], part["reason"], part["row"] - rows, node)
 
 
 def _answers(path: Path, node_of: Mapping[tuple[str, str], int]) -> dict[int, str]:

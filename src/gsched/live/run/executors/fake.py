@@ -25,12 +25,14 @@ class Fake:
         servers: the GPUs of each server.
         time_scale: wall-clock seconds for each second of the workload.
         load_seconds: of the workload, that a model takes to load.
-        trouble: asked before each load and call, with its instance; raises to let it fail.
+        unload_seconds: of the workload, that a model takes to leave its GPUs.
+        trouble: asked before each load, call and unload, with its instance; raises to let it fail.
     """
 
     servers: Sequence[range]
     time_scale: float = 0.0
     load_seconds: Callable[[Model], float] = lambda model: model.load_time_seconds or 0.0
+    unload_seconds: Callable[[Model], float] = lambda _model: 0.0
     trouble: Callable[[str, FakeInstance], None] = lambda _what, _instance: None
     name: str = "fake"
     lost: set[int] = field(default_factory=set)
@@ -64,7 +66,7 @@ class Fake:
 
     async def unload(self, instance: FakeInstance) -> None:
         """Forget an instance."""
-        self._require(instance.server)
+        await self._take("unload", instance, self.unload_seconds(instance.model))
         if instance in self.instances:
             self.instances.remove(instance)
 
