@@ -137,7 +137,9 @@ def test_benchmarks_of_the_live_half_work(name):
 
 
 def test_benchmark_of_real_runs_works():
-    done = subprocess.run([sys.executable, FOLDER / "real_runs.py", "--quick", "--json"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, FOLDER / "real_runs.py", "--quick", "--json"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert [run["way"] for run in found] == ["emulated, improved", "onnx, online, calibrated"]
