@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 from typing import Any
@@ -20,9 +20,9 @@ from gsched.log import Log
 from gsched.policies import find_policy
 from gsched.workload import Model
 
-# No time limit of a run is met by chance: durations of the cases are up to 10,000 s each
-CALM = Limits(call_timeout=1e9, load_timeout=1e9, give_up=50.0)
-BLIND = replace(CALM, health_interval=1e6)  # looks at servers take turns of the loop, and hours pass in some examples
+# No time limit of a run is met by chance: durations of the cases are up to 10,000 s each. Looks at servers, which take
+# turns of the loop, are rare for that reason too.
+CALM = Limits(call_timeout=1e9, load_timeout=1e9, give_up=50.0, health_interval=100.0)
 
 
 @dataclass
