@@ -49,6 +49,7 @@ def picture(now: "Snapshot", time_scale: float) -> "RenderableType":
     """Return what is shown of a moment."""
     from rich.columns import Columns
     from rich.console import Group
+    from rich.padding import Padding
     from rich.progress_bar import ProgressBar
     from rich.text import Text
 
@@ -66,7 +67,7 @@ def picture(now: "Snapshot", time_scale: float) -> "RenderableType":
     rest = len(now.gpus) - SHOWN_GPUS
     more = [Text(f"… and {rest:,} more GPUs", "dim")] if rest > 0 else []
     lost = [Text(reason, "bold red") for reason in now.lost]
-    bar = ProgressBar(max(now.nodes, 1), now.executed)
+    bar = Padding(ProgressBar(max(now.nodes, 1), now.executed), 0)  # by itself, the bar does not end its line
     return Group(head, bar, facts, Columns(cells, padding=(0, 2)), *more, *lost)
 
 

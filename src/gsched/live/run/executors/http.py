@@ -63,7 +63,7 @@ class Http:
         self.servers: Sequence[range] = ()
         self._session = session
         self._instances: set[Instance] = set()
-        self._loading: set[asyncio.Task[Instance]] = set()
+        self._freeing: set[asyncio.Task[None]] = set()
 
     async def ask(self) -> Told:
         """Ask the servers what they are; one that has just been started is waited for.
@@ -104,11 +104,20 @@ class Http:
         self.servers = [range(end - count, end) for count, end in zip(gpus, ends, strict=True)]
 
     async def load(self, model: Model, gpus: range) -> Instance:
-        """Serve a model; where that is cancelled, the instance is freed at the end."""
+        """Serve a model; where that is cancelled, the instance is freed as soon as it is there."""
         task = asyncio.create_task(self._serve(model, gpus))
-        self._loading.add(task)
-        task.add_done_callback(self._loading.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            freeing = asyncio.create_task(self._free(task))
+            self._freeing.add(freeing)
+            freeing.add_done_callback(self._freeing.discard)
+            raise
+
+    async def _free(self, loading: "asyncio.Task[Instance]") -> None:
+        """Unload what nobody waits for any more; where that fails, `close` tries again."""
+        with suppress(ExecutorError):
+            await self.unload(await loading)
 
     async def _serve(self, model: Model, gpus: range) -> Instance:
         server, device = self._device(gpus)
@@ -162,8 +171,8 @@ class Http:
         """Delete all instances, and close the connections."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE):
-                await asyncio.gather(*self._loading, return_exceptions=True)
-                await asyncio.gather(*map(self.unload, self._instances), return_exceptions=True)
+                everything = (*self._freeing, *map(self.unload, self._instances))
+                await asyncio.gather(*everything, return_exceptions=True)
         await self._session.close()
 
     def _device(self, gpus: range) -> tuple[int, str]:
