@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from strategies import SECOND, urgent, workloads
 
 from gsched.checker import check
+from gsched.checker.outcome import read_outcome
 from gsched.cluster import Cluster
 from gsched.errors import InputError, Problem
 from gsched.load import load_config, load_workload, save_config, save_requests
@@ -485,8 +486,10 @@ def test_yaml_tells_keys_that_stand_twice():
 def test_the_examples_of_the_documentation_are_true(tmp_path):
     text = (ROOT / "docs" / "formats.md").read_text()
     blocks = re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)
-    assert [language for language, _ in blocks] == ["yaml", "yaml", "yaml", "json", "python", "json", "json"]
-    config, rules, requests, line, parquet, log, placement = (content for _, content in blocks)
+    assert [language for language, _ in blocks] == ["yaml"] * 3 + ["json", "python"] + ["json"] * 3
+    config, rules, requests, line, parquet, log, trouble, placement = (content for _, content in blocks)
+    outcome = read_outcome({"simulate": True}, json.loads(trouble))
+    assert (len(outcome.failures), len(outcome.interruptions), outcome.wrong) == (1, 2, {})
     assert json.loads(placement).keys() == {"placement", "gpu_assignments", "server_assignments"}
     write(tmp_path, {"config.yaml": config + rules, "requests.yaml": requests, "one.jsonl": line, "log.json": log})
     exec(parquet.replace('"requests.parquet"', repr(str(tmp_path / "requests.parquet"))), {})
