@@ -197,8 +197,9 @@ class Loop:
             self._admit(time, inclusive=False)
             self.core.now[0] = max(self.core.now[0], time)
             apply()
-        self._admit(self.now(), inclusive=True)
-        self.core.now[0] = max(self.core.now[0], self.now())
+        now = self.now()  # read once: what arrives in between belongs to the next time
+        self._admit(now, inclusive=True)
+        self.core.now[0] = max(self.core.now[0], now)
 
     def _admit(self, until: float, *, inclusive: bool) -> None:
         """Let requests arrive, each at its time."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from gsched.live.run.attempts import Attempt, Limits
-from gsched.live.run.executors import ExecutorError, LostError
+from gsched.live.run.executors import ExecutorError, LostError, owner
 from gsched.live.run.fleet import Fleet, Place, pauses
 from gsched.live.run.record import Interruption, Record
 from gsched.preload import Placement
@@ -69,7 +69,7 @@ class Outages:
 
     def server_of(self, gpus: range) -> int:
         """Return the server that owns a gang."""
-        return next(i for i, owned in enumerate(self._servers) if gpus.start in owned)
+        return owner(self._servers, gpus)
 
     # Attempts
 
@@ -95,6 +95,7 @@ class Outages:
 
     def cut_off(self, attempt: Attempt) -> None:
         """Note an attempt that was given up since the run ends."""
+        attempt.error = "given up, as the run was stopped"
         self._interrupt(attempt).end = attempt.ended
 
     def _interrupt(self, attempt: Attempt) -> Interruption:

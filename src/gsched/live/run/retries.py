@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from gsched.core import backlog, idle_gang, put_first, warm_gang
+from gsched.core import backlog, holds, idle_gang, may_begin, put_first, warm_gang
 from gsched.live.run.attempts import Attempt
 from gsched.live.run.outages import Outages
-from gsched.residency import all_idle, is_resident
+from gsched.residency import all_idle
 from gsched.session import Session
-from gsched.state import NONE, WORD, WORDS
+from gsched.state import NONE
 
 
 class Retries:
@@ -57,24 +57,18 @@ class Retries:
 
     def _place(self, model: int, failed_on: set[int]) -> int:
         """Return the gang on which a node should be tried again, NONE where that one is not to be had now."""
-        size = self._core.models.gpus[model]
+        core, size = self._core, self._core.models.gpus[model]
         gangs = [gang for gang in self._gangs(model) if self._outages.away.isdisjoint(range(gang, gang + size))]
         elsewhere = [gang for gang in gangs if failed_on.isdisjoint(range(gang, gang + size))]
-        idle = [gang for gang in elsewhere or gangs if all_idle(self._core.gpus, gang, size)]
-        return next((gang for gang in idle if self._is_warm(model, gang)), idle[0] if idle else NONE)
+        idle = [gang for gang in elsewhere or gangs if all_idle(core.gpus, gang, size)]
+        return next((gang for gang in idle if holds(core, model, gang)), idle[0] if idle else NONE)
 
     def _gangs(self, model: int) -> Iterator[int]:
         """Yield where gangs of a model may begin; in a static deployment, where it stands."""
         core = self._core
-        words, shape = core.gpus.count[WORDS], core.models.shape[model]
         for gang in range(len(core.gpus.label_model)):
-            allowed = core.gpus.allowed[shape * words + gang // WORD]
-            if (allowed >> (gang % WORD)) & 1 and not (self._session.placement and not is_resident(core, model, gang)):
+            if may_begin(core, model, gang) and (not self._session.placement or holds(core, model, gang)):
                 yield gang
-
-    def _is_warm(self, model: int, gang: int) -> bool:
-        warm: int = self._core.gpus.warm[model * self._core.gpus.count[WORDS] + gang // WORD]
-        return (warm >> (gang % WORD)) & 1 == 1
 
 
 def any_start(session: Session) -> tuple[int, int] | None:

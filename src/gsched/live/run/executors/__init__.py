@@ -96,3 +96,15 @@ class Executor(Protocol):
 
     async def close(self) -> None:
         """Unload everything and let go of the servers; what fails is ignored."""
+
+
+def owner(servers: Sequence[range], gpus: range) -> int:
+    """Return the server that owns a gang.
+
+    Raises:
+        ExecutorError: none owns all of it.
+    """
+    for server, owned in enumerate(servers):
+        if gpus and gpus[0] in owned and gpus[-1] in owned:
+            return server
+    raise ExecutorError(f"no server owns GPUs {gpus.start} to {gpus.stop - 1}")

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from gsched.live.run.executors import Answer, Call, ExecutorError, LostError
+from gsched.live.run.executors import Answer, Call, ExecutorError, LostError, owner
 from gsched.workload import Model
 
 
@@ -41,7 +41,7 @@ class Fake:
 
     async def load(self, model: Model, gpus: range) -> FakeInstance:
         """Load a model where no GPU holds another."""
-        server = next(i for i, owned in enumerate(self.servers) if gpus.start in owned and gpus[-1] in owned)
+        server = owner(self.servers, gpus)
         instance = FakeInstance(model, gpus, server)
         await self._take("load", instance, self.load_seconds(model))
         self.instances.append(instance)

@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 
 from gsched.errors import InputError, one_line
-from gsched.live.run.executors import Answer, Call, ExecutorError, LostError
+from gsched.live.run.executors import Answer, Call, ExecutorError, LostError, owner
 from gsched.workload import Model
 
 _CONNECT = 5.0  # wall-clock seconds
@@ -177,7 +177,7 @@ class Http:
 
     def _device(self, gpus: range) -> tuple[int, str]:
         """Return the server that owns a gang, and what it calls it."""
-        server = next(i for i, owned in enumerate(self.servers) if gpus.start in owned)
+        server = owner(self.servers, gpus)
         first = self.servers[server].start
         return server, "cuda:" + ",".join(str(gpu - first) for gpu in gpus)
 
