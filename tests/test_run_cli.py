@@ -252,6 +252,23 @@ def test_simulations_may_use_estimates(tmp_path: Path, requests: Path, servers: 
         assert check(log, workload).valid
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--residency", "shared"], "model llm70b: needs 4 GPUs; on Ray only models of one GPU can share"),
+        (["--backend", "onnx", "--time-scale", "0.1"], "--time-scale: real work takes its own time"),
+        ([], "--gpus: is needed to start Ray"),
+    ],
+)
+def test_what_ray_cannot_do_is_told_before_it_starts(
+    tmp_path: Path, requests: Path, options: list[str], complaint: str
+) -> None:
+    gpus = ["--gpus", "8"] if options else []
+    status, out, told = complete(tmp_path, requests, "--executor", "ray", *gpus, *options)
+    assert (status, out, told.count("\n")) == (2, "", 1)
+    assert complaint in told
+
+
 def test_ray_with_two_nodes_passes_the_same_checks(tmp_path: Path, requests: Path) -> None:
     """8 imaginary GPUs, gangs of up to four."""
     pytest.importorskip("ray", reason="ray is missing; install the extra ray") if not os.environ.get(

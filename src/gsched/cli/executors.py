@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gsched.cli.extras import require_extra
+from gsched.cli.model_server import ModelBackend, backend_of
 from gsched.errors import InputError
 
 if TYPE_CHECKING:
     from gsched.cluster import Cluster
-    from gsched.live.model_server.backends import Backend
     from gsched.live.run.executors import Executor
     from gsched.live.run.executors.http import Http
 
@@ -23,14 +23,6 @@ class ExecutorName(StrEnum):
     HTTP = "http"
     RAY = "ray"
     FAKE = "fake"
-
-
-class RayBackend(StrEnum):
-    """What computes in the actors of Ray."""
-
-    EMULATED = "emulated"
-    ONNX = "onnx"
-    HF = "hf"
 
 
 class Estimator(StrEnum):
@@ -66,14 +58,16 @@ class Target:
         ray_address: of a Ray cluster; None for one on this machine.
         backend: what computes on Ray.
         time_scale: wall-clock seconds for each second of the workload; None for what the servers say.
+        shares: whether several models stand on one GPU, which Ray has to know.
     """
 
     kind: ExecutorName = ExecutorName.HTTP
     urls: tuple[str, ...] = (DEFAULT_URL,)
     token: str = ""
     ray_address: str | None = None
-    backend: RayBackend = RayBackend.EMULATED
+    backend: ModelBackend = ModelBackend.EMULATED
     time_scale: float | None = None
+    shares: bool = False
 
 
 async def connect(target: Target, cluster: "Cluster", gpus: int | None) -> "tuple[Executor, Cluster, float]":
@@ -135,30 +129,13 @@ def _ray(target: Target, cluster: "Cluster", gpus: int | None) -> "tuple[Executo
     scale = target.time_scale or 1.0
     if target.ray_address is None and gpus is None:
         raise InputError.one("options", "--gpus", "is needed to start Ray on this machine", "or give --ray-address")
-    make = partial(make_backend, target.backend.value, scale, cluster.pcie_bandwidth, cluster.switch_overhead)
-    memory = cluster.gpu_memory_gb if cluster.residency == "shared" else None
+    make = partial(backend_of, target.backend, scale, cluster, {})
+    make()  # what it lacks is told here and now, rather than by actors
+    memory = cluster.gpu_memory_gb if target.shares else None
     executor = ray.connect(make, address=target.ray_address, gpus=gpus, gpu_memory_gb=memory)
     owned = [len(server) for server in executor.servers]
     shape = replace(cluster, gpus=sum(owned), gpus_per_server=gpus_per_server(owned, cluster.gpus_per_server))
     return executor, shape, scale
-
-
-def make_backend(name: str, time_scale: float, pcie_bandwidth: float, switch_overhead: float) -> "Backend":
-    """Return what computes in an actor of Ray."""
-    from gsched.live.model_server.images import ImageFolder
-
-    images = ImageFolder(None)
-    if name == RayBackend.ONNX:
-        from gsched.live.model_server.backends.onnx import OnnxBackend
-
-        return OnnxBackend({}, images)
-    if name == RayBackend.HF:
-        from gsched.live.model_server.backends.hf import HuggingFace
-
-        return HuggingFace({}, images)
-    from gsched.live.model_server.backends.emulated import Emulated
-
-    return Emulated(time_scale, pcie_bandwidth, switch_overhead, images)
 
 
 def _fake(target: Target, cluster: "Cluster", gpus: int | None) -> "tuple[Executor, Cluster, float]":

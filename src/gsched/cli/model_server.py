@@ -76,7 +76,7 @@ def model_server(
     cluster = options.cluster_of(max(devices, 1), None, pcie_bandwidth, switch_overhead, gpu_memory)
     configure_logs(log_format, log_level)
     profiles = _profiles(config)
-    computes = _backend(backend, time_scale, cluster, _files(model), output_dir)
+    computes = backend_of(backend, time_scale, cluster, _files(model), output_dir)
     access = Access(host, port, options.token_of(token_file), grace)
 
     def new_service() -> "Service":
@@ -118,9 +118,18 @@ def _files(texts: list[str] | None) -> dict[str, Path]:
     return files
 
 
-def _backend(
-    backend: ModelBackend, time_scale: float, cluster: "Cluster", files: dict[str, Path], output_dir: Path | None
+def backend_of(
+    backend: ModelBackend,
+    time_scale: float,
+    cluster: "Cluster",
+    files: dict[str, Path],
+    output_dir: Path | None = None,
 ) -> "Backend":
+    """Return what computes.
+
+    Raises:
+        InputError: an extra is missing, or an option does not go with the backend.
+    """
     from gsched.files import require_folder
     from gsched.live.model_server.images import ImageFolder
 

@@ -1,7 +1,7 @@
 """gsched run."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +9,8 @@ import typer
 
 from gsched.cli import executors, options
 from gsched.cli.console import out, print_problems, print_table, print_verdict, stages
+from gsched.cli.extras import require_extra
+from gsched.cli.model_server import ModelBackend
 from gsched.cli.written import write_run
 from gsched.errors import Problem
 
@@ -76,9 +78,7 @@ def run(
     ray_address: Annotated[
         str | None, typer.Option(help="Ray cluster (default: one is started here).", metavar="ADDRESS")
     ] = None,
-    backend: Annotated[
-        executors.RayBackend, typer.Option(help="ray: what computes in the actors.")
-    ] = executors.RayBackend.EMULATED,
+    backend: Annotated[ModelBackend, typer.Option(help="ray: what computes in the actors.")] = ModelBackend.EMULATED,
     time_scale: Annotated[
         float | None,
         typer.Option(help="Wall-clock seconds for each second of the workload (default: the server's).", min=1e-6),
@@ -180,7 +180,8 @@ async def _execute(order: Order, workload: "Workload") -> "tuple[Log, Workload, 
     from gsched.live.run.launch import Plan, execute, prepare
 
     limits: Limits = Limits(**order.limits)
-    executor, cluster, scale = await executors.connect(order.target, order.cluster, order.gpus)
+    target = replace(order.target, shares=_shares(order, workload))
+    executor, cluster, scale = await executors.connect(target, order.cluster, order.gpus)
     try:
         workload = await expected(workload, order.estimator, executor, cluster)
         answers = order.out_dir / f"{order.policy.name}_answers.jsonl"
@@ -195,6 +196,23 @@ async def _execute(order: Order, workload: "Workload") -> "tuple[Log, Workload, 
         raise
     async with shown(loop, workload, scale, quiet=order.quiet):
         return await execute(plan, session, loop), workload, cluster
+
+
+def _shares(order: Order, workload: "Workload") -> bool:
+    """Return whether models share GPUs; on Ray, a static deployment does where each of its models needs one only.
+
+    Raises:
+        InputError: they would have to, and cannot.
+    """
+    shared = order.cluster.residency == "shared"
+    if order.target.kind is not executors.ExecutorName.RAY:
+        return shared
+    require_extra("ray", "ray")
+    from gsched.live.run.executors.ray import require_shareable
+
+    if shared:
+        require_shareable(workload.used_models)
+    return shared or (order.policy.place is not None and all(m.gpus_required == 1 for m in workload.used_models))
 
 
 async def expected(

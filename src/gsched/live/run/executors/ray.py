@@ -18,7 +18,7 @@ from gsched.cluster import Cluster
 from gsched.errors import InputError, one_line
 from gsched.live.model_server.backends import Backend
 from gsched.live.model_server.profiles import profile_seconds
-from gsched.live.run.executors import Answer, Call, ExecutorError, LostError
+from gsched.live.run.executors import Answer, Call, ExecutorError, LostError, owner
 from gsched.live.run.executors.ray_actor import Group
 from gsched.live.run.executors.ray_nodes import Server, alive, gpus_of, join, servers_of
 from gsched.state import memory_limit
@@ -100,11 +100,9 @@ class RayExecutor:
 
         What an attempt leaves that fails or is cancelled is freed before the next one on those GPUs.
         """
-        server = next(
-            (i for i, owned in enumerate(self.servers) if gpus and gpus[0] in owned and gpus[-1] in owned), -1
-        )
-        if server < 0 or (self._shared and len(gpus) > 1):
-            raise ExecutorError(f"{model.id}: there is no gang of GPUs {gpus.start} to {gpus.stop - 1}")
+        server = owner(self.servers, gpus)
+        if self._shared and len(gpus) > 1:
+            raise ExecutorError(f"{model.id}: several GPUs cannot be shared")
         for left in [other for other in self._on(gpus) if other.closing]:
             await self._free(left)
         self._require_room(model, gpus)
