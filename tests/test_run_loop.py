@@ -538,6 +538,8 @@ def test_only_the_same_run_goes_on(tmp_path: Path):
     other = case_of("ba", 2, Cluster(1))
     with pytest.raises(InputError, match=r"policy: is baseline, not edf"):
         past_of(log, path, answers, *case, find_policy("edf"))
+    with pytest.raises(InputError, match=r"policy_options: are {}, not those given"):
+        past_of(log, path, answers, *case, replace(baseline, options={"knob": 1}))
     with pytest.raises(InputError, match="does not fit this run"):
         past_of(log, path, answers, *other, baseline)
     with pytest.raises(InputError, match="does not fit this run"):

@@ -66,7 +66,7 @@ def summarize(
     deployment = {"deployment_time_seconds": deployment_time(workload.models, cluster, placement)} if placement else {}
     summary = {
         "policy": policy,
-        "policy_options": {name: _jsonable(value) for name, value in (options or {}).items()},
+        "policy_options": options_for_json(options or {}),
         "mode": mode,
         "simulate": measured is not None,
         **({} if estimator == "recorded" else {"estimator": estimator}),
@@ -93,6 +93,11 @@ def summarize(
         **{name: value for name, value in asdict(cluster).items() if name != "gpus"},
     }
     return replace(log, summary=summary, extra={**log.extra, **_placement_parts(placement, workload, cluster, uses)})
+
+
+def options_for_json(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a policy as a summary states them."""
+    return {name: _jsonable(value) for name, value in options.items()}
 
 
 def _jsonable(value: Any) -> Any:

@@ -327,6 +327,11 @@ class Workload:
         nodes = np.arange(self.node_count, dtype=np.int64)
         return (nodes + np.repeat(shift, np.diff(self.first_node))).astype(np.int32)
 
+    def step(self, node: int) -> tuple[int, Node]:
+        """Return the request, by its position, and the step of its workflow that a node is."""
+        request = int(self.request[node])
+        return request, self.workflows[self.workflow[request]].nodes[node - int(self.first_node[request])]
+
     @property
     def model(self) -> Ints:
         """Model position of each node, shape (N,)."""

@@ -126,10 +126,8 @@ class _Answers:
     def __call__(self, node: int, answer: Answer) -> None:
         self._prompts.remember(node, answer)
         if self._path:
-            workload = self._workload
-            request = int(workload.request[node])
-            step = workload.workflows[workload.workflow[request]].nodes[node - int(workload.first_node[request])]
-            row = {"request_id": workload.request_ids[request], "node_id": step.id, "output": answer.output}
+            request, step = self._workload.step(node)
+            row = {"request_id": self._workload.request_ids[request], "node_id": step.id, "output": answer.output}
             self._append([json.dumps(row, ensure_ascii=False)])
 
     def _append(self, lines: list[str] | None) -> None:

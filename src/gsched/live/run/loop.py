@@ -97,8 +97,11 @@ class Loop:
         self.failed_requests: set[int] = set()
         self.deployment_seconds = 0.0
         """Wall-clock seconds in which a static deployment was loaded, before the run."""
+        sizes = np.array(self.core.models.gpus)[workload.model]
+        self.work = float((workload.duration * sizes).sum())
+        """GPU seconds that all nodes are expected to take."""
         self.work_done = 0.0
-        """GPU seconds that the executed nodes were expected to take."""
+        """Those of the executed nodes."""
         self.open_requests = workload.request_count
         """Requests that are neither done nor given up."""
 

@@ -5,8 +5,6 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-
 from gsched.live.run.loop import Loop
 from gsched.state import LOAD, NONE, STARTED, SWITCH
 from gsched.workload import Workload
@@ -51,9 +49,7 @@ def snapshot(loop: Loop, workload: Workload) -> Snapshot:
     """Return what a run looks like now."""
     core, record = loop.core, loop.record
     kinds = Counter(core.rows.kind[: core.count[STARTED]])
-    sizes = np.array([model.gpus_required for model in workload.models])
-    total = float((workload.duration * sizes[workload.model]).sum())
-    share = loop.work_done / total if total else 0.0
+    share = loop.work_done / loop.work if loop.work else 0.0
     now = loop.now()
     failed = len(loop.failed_requests)
     return Snapshot(

@@ -34,26 +34,19 @@ class Prompts:
     def call(self, node: int) -> Call:
         """Return what to ask for a node whose parents have answered."""
         workload = self._workload
-        request = int(workload.request[node])
-        flow = workload.workflows[workload.workflow[request]]
-        first = int(workload.first_node[request])
-        step = flow.nodes[node - first]
+        request, step = workload.step(node)
+        flow, first = workload.workflows[workload.workflow[request]], int(workload.first_node[request])
         given = self._details("input_data", request)
         texts = self._inputs(step, given, flow.nodes, first)
         if not texts:
             parents = flow.parents[node - first]
             texts = [*map(_text, given.values()), *(self._texts.get(first + parent, "") for parent in parents)]
-        data = {"prompt": SEPARATOR.join(filter(None, texts)), **self._options(request, step)}
+        data = {"prompt": SEPARATOR.join(filter(None, texts)), **self.options(node)}
         return Call(data, float(workload.duration[node]))
 
     def options(self, node: int) -> dict[str, Any]:
         """Return what the request wants of a node besides the prompt."""
-        workload = self._workload
-        request = int(workload.request[node])
-        flow = workload.workflows[workload.workflow[request]]
-        return self._options(request, flow.nodes[node - int(workload.first_node[request])])
-
-    def _options(self, request: int, step: Node) -> dict[str, Any]:
+        request, step = self._workload.step(node)
         options = self._details("node_configs", request).get(step.id)
         return options if isinstance(options, dict) else {}
 

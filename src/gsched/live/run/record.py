@@ -162,9 +162,7 @@ class Record:
 
 def _names(workload: Workload, node: int) -> dict[str, str]:
     """Return what a log calls a node."""
-    request = workload.request[node]
-    flow = workload.workflows[workload.workflow[request]]
-    step = flow.nodes[node - workload.first_node[request]]
+    request, step = workload.step(node)
     return {"request_id": workload.request_ids[request], "node_id": step.id, "model_name": step.model}
 
 

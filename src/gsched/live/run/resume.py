@@ -11,6 +11,7 @@ from gsched.cluster import Cluster
 from gsched.errors import InputError
 from gsched.live.run.record import Interruption, Row
 from gsched.log import Log
+from gsched.metrics import options_for_json
 from gsched.policies import Policy
 from gsched.workload import Mode, Workload
 
@@ -63,6 +64,8 @@ def past_of(
         raise InputError.one(path, "", "is not the log of a run for real", hint)
     if log.summary.get("policy") != policy.name:
         raise InputError.one(path, "policy", f"is {log.summary.get('policy')}, not {policy.name}", hint)
+    if log.summary.get("policy_options", {}) != options_for_json(policy.options):
+        raise InputError.one(path, "policy_options", f"are {log.summary.get('policy_options')}, not those given", hint)
     report = check(log, workload, cluster, mode)
     if not report.valid:
         raise InputError.one(path, "", f"does not fit this run: {report.violations[0].message}", hint)
