@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gsched.checker.outcome import Interruption
 from gsched.executions import Executions, Parts
 from gsched.state import LOAD, SWITCH, WARM
-from gsched.transfers import Interruption
 from gsched.workload import Floats, Longs
 
 MOST_MODELS, MOST_GPUS, MOST_REQUESTS = 3, 3, 5
@@ -90,7 +90,7 @@ def _request_cause(runs: Comparison, request: int, longer: float) -> Cause:
     here, there = a.chain(request), b.chain(request)
     window = float(a.arrival[request]), float(a.end[here[-1]])
     id = a.workload.request_ids[request]
-    failed = [f"an attempt of it failed ({cut.reason})" for cut in runs.interruptions if cut.request == id]
+    failed = [f"an attempt of it failed ({cut.reason})" for cut in runs.interruptions if cut.request_id == id]
     why = _why(runs, here, there, window, "")
     return Cause(f"request {id}", longer, "; ".join([why, *failed[:1], *_elsewhere(runs, request)]))
 
@@ -174,10 +174,14 @@ def _elsewhere(runs: Comparison, request: int) -> list[str]:
 
 def _away(runs: Comparison, gpus: set[int], window: tuple[float, float]) -> list[str]:
     """Return which of some GPUs were interrupted within a time."""
-    cuts = [cut for cut in runs.interruptions if gpus & {*cut.gpus} and cut.start <= window[1] and cut.end >= window[0]]
+    cuts = [
+        cut
+        for cut in runs.interruptions
+        if gpus & {*cut.gpu_ids} and cut.start_time <= window[1] and cut.end >= window[0]
+    ]
     if not cuts:
         return []
-    seconds = sum(min(cut.end, runs.measured.makespan) - cut.start for cut in cuts)
+    seconds = sum(min(cut.end, runs.measured.makespan) - cut.start_time for cut in cuts)
     times = "once" if len(cuts) == 1 else f"{len(cuts):,} times"
     return [f"its GPUs were away {times}, {_seconds(seconds)} in all ({cuts[0].reason})"]
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from gsched.calibration import Calibration, calibrate
 from gsched.causes import Cause, Comparison, largest_causes
+from gsched.checker.outcome import Interruption
 from gsched.cluster import Cluster
 from gsched.errors import InputError
 from gsched.executions import Executions, executions_of, seconds_of
@@ -15,7 +16,7 @@ from gsched.log import Log
 from gsched.metrics import gap_percent
 from gsched.simulator import simulate
 from gsched.state import LOAD, SWITCH
-from gsched.transfers import Interruption, interruptions, nodes_of
+from gsched.transfers import interruptions, nodes_of
 from gsched.workload import Floats, Longs, Mode, Workload
 
 
@@ -191,6 +192,6 @@ def _notes(log: Log, workload: Workload, done: Longs, away: Sequence[Interruptio
         )
     if away:
         end = float(log.end_time.max(initial=0.0))
-        lost = sum(len(cut.gpus) * max(min(cut.end, end) - cut.start, 0.0) for cut in away)
+        lost = sum(len(cut.gpu_ids) * max(min(cut.end, end) - cut.start_time, 0.0) for cut in away)
         times = "once" if len(away) == 1 else f"{len(away):,} times"
         yield f"GPUs were away {times}, {lost:,.1f} GPU-seconds in all, which no simulation knows"

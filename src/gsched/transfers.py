@@ -1,13 +1,13 @@
 """What the rows of a log moved onto GPUs: the rows of a run replayed by the rules of the simulated world."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from gsched.checker.outcome import Interruption, read_outcome
 from gsched.cluster import LARGEST, Cluster
 from gsched.errors import InputError
 from gsched.jit import as_lists
@@ -26,16 +26,6 @@ class Moves(NamedTuple):
     kind: Ints  # WARM, LOAD or SWITCH
     gigabytes: Floats  # of a switch: what leaves the GPU that has most to do, and what comes
     mixed: Bools  # switches that also filled an empty GPU, whose seconds may be either's
-
-
-class Interruption(NamedTuple):
-    """GPUs that were away from `start` to `end` (infinity: until the end of the run) and held nothing afterwards."""
-
-    gpus: tuple[int, ...]
-    start: float
-    end: float
-    reason: str
-    request: str  # whose attempt failed, or ""
 
 
 def nodes_of(log: Log, workload: Workload, source: object = "log") -> Longs:
@@ -97,12 +87,12 @@ def moves_of(log: Log, workload: Workload, cluster: Cluster, source: object = "l
         return Moves(node, np.full(count, WARM, np.int32), np.zeros(count), np.zeros(count, np.bool_))
     _require_gangs(log, node, workload, cluster, source)
     core = as_lists(_measuring_core(workload, cluster))
-    away = sorted(interruptions(log, source), key=lambda interruption: interruption.start, reverse=True)
+    away = sorted(interruptions(log, source), key=lambda interruption: interruption.start_time, reverse=True)
     latest = _decided(log, source)
     latest += 1e-9 * np.abs(log.start_time)  # the difference is rounded
     for row, (model, gang) in enumerate(zip(workload.model[node].tolist(), log.gpu_id.tolist(), strict=True)):
-        while away and away[-1].start <= latest[row]:
-            for gpu in away.pop().gpus:
+        while away and away[-1].start_time <= latest[row]:
+            for gpu in away.pop().gpu_ids:
                 if 0 <= gpu < cluster.gpus:
                     withdraw(core, gpu, gpu + 1, 0.0)
                     restore(core, gpu, gpu + 1)
@@ -140,30 +130,13 @@ def _decided(log: Log, source: object) -> Floats:
     return decided
 
 
-def interruptions(log: Log, source: object = "log") -> list[Interruption]:
+def interruptions(log: Log, source: object = "log") -> tuple[Interruption, ...]:
     """Return when which GPUs were away, in the order of the file.
 
     Raises:
-        InputError: an entry is not well formed.
+        InputError: the list is not well formed.
     """
-    listed = log.extra.get("interruptions") or []
-    found = []
-    for i, entry in enumerate(listed if isinstance(listed, list) else [listed]):
-        try:
-            found.append(_interruption(entry))
-        except (KeyError, TypeError, ValueError):
-            place = f"interruptions[{i}]"
-            hint = "gsched check tells what it should be"
-            raise InputError.one(source, place, "is no interruption of GPUs", hint) from None
-    return found
-
-
-def _interruption(entry: Mapping[str, Any]) -> Interruption:
-    end = entry["end_time"]
-    return Interruption(
-        tuple(map(int, entry["gpu_ids"])),
-        float(entry["start_time"]),
-        math.inf if end is None else float(end),
-        str(entry.get("reason", "")),
-        str(entry.get("request_id") or ""),
-    )
+    outcome = read_outcome(log.summary, log.extra)
+    if wrong := outcome.wrong.get("interruptions"):
+        raise InputError.one(source, "", wrong, "gsched check tells what it should be")
+    return outcome.interruptions

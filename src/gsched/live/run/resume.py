@@ -4,9 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from gsched.checker import check
+from gsched.checker.outcome import Interruption as Told
+from gsched.checker.outcome import read_outcome
 from gsched.cluster import Cluster
 from gsched.errors import InputError
 from gsched.live.run.record import Interruption, Row
@@ -73,7 +74,9 @@ def past_of(
         raise InputError.one(path, "", "has nothing left to do", "run without --resume to begin anew")
     node_of = _positions(workload)
     rows = [_row(log, i, node_of) for i in range(len(log))]
-    interruptions = [_interruption(part, len(rows), node_of) for part in log.extra.get("interruptions", ())]
+    interruptions = [
+        _interruption(part, len(rows), node_of) for part in read_outcome(log.summary, log.extra).interruptions
+    ]
     begin = max(
         float(log.summary.get("stopped_at", 0.0)),
         *(row.ended for row in rows),
@@ -112,10 +115,11 @@ def _row(log: Log, i: int, node_of: Mapping[tuple[str, str], int]) -> Row:
     )
 
 
-def _interruption(part: Mapping[str, Any], rows: int, node_of: Mapping[tuple[str, str], int]) -> Interruption:
-    gpus = range(part["gpu_ids"][0], part["gpu_ids"][-1] + 1)
-    node = node_of[part["request_id"], part["node_id"]] if "node_id" in part else None
-    return Interruption(gpus, part["start_time"], part["end_time"], part["reason"], part["row"] - rows, node)
+def _interruption(told: Told, rows: int, node_of: Mapping[tuple[str, str], int]) -> Interruption:
+    """Return an interruption as the record has it, the decisions of the earlier part counted backwards."""
+    gpus = range(told.gpu_ids[0], told.gpu_ids[-1] + 1)
+    node = node_of[told.request_id, told.node_id] if told.request_id and told.node_id else None
+    return Interruption(gpus, told.start_time, told.end_time, told.reason, (told.row or 0) - rows, node)
 
 
 def _answers(path: Path, node_of: Mapping[tuple[str, str], int]) -> dict[int, str]:
