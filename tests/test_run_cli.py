@@ -200,6 +200,32 @@ def test_models_that_do_not_fit_fail_with_the_reason(tmp_path: Path, requests: P
     checked(tmp_path, requests)
 
 
+POLICY = """
+class Giving:
+    def __init__(self):
+        self.starts = 0
+
+    def choose(self, view):
+        for model in view.waiting():
+            gang = view.idle_gang(model)
+            if gang is not None:
+                self.starts += 1
+                return (model, gang) if self.starts < 30 else (model, 10**6)
+        return None
+"""
+
+
+def test_what_was_done_outlives_a_policy_that_fails(tmp_path: Path, requests: Path) -> None:
+    (tmp_path / "giving.py").write_text(POLICY)
+    words = ["--executor", "fake", "--gpus", "8", "--time-scale", "0.0005", "--policy", f"{tmp_path}/giving.py:Giving"]
+    status, out, told = complete(tmp_path, requests, *words)
+    assert (status, out, told.count("\n")) == (2, "", 1)
+    assert "its decision is refused" in told
+    log = checked(tmp_path, requests, "Giving")
+    assert log.summary["partial"] is True
+    assert len(log) == len(answered(tmp_path, "Giving")) == 29
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

@@ -177,7 +177,7 @@ async def _execute(order: Order, workload: "Workload") -> "tuple[Log, Workload, 
     """Return the log of a run, the workload with the times that were expected, and the cluster."""
     from gsched.cli.run_view import shown
     from gsched.live.run.attempts import Limits
-    from gsched.live.run.launch import Plan, execute, prepare
+    from gsched.live.run.launch import Plan, UnfinishedError, execute, prepare
 
     limits: Limits = Limits(**order.limits)
     target = replace(order.target, shares=_shares(order, workload))
@@ -195,7 +195,11 @@ async def _execute(order: Order, workload: "Workload") -> "tuple[Log, Workload, 
         await executor.close()
         raise
     async with shown(loop, workload, scale, quiet=order.quiet):
-        return await execute(plan, session, loop), workload, cluster
+        try:
+            return await execute(plan, session, loop), workload, cluster
+        except UnfinishedError as error:  # hours of work are not to be lost with the policy
+            write_run(error.log, workload, order.out_dir, order.log_format)
+            raise
 
 
 def _shares(order: Order, workload: "Workload") -> bool:

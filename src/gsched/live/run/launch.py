@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gsched.cluster import Cluster
-from gsched.errors import InputError
+from gsched.errors import InputError, PolicyError
 from gsched.live.run.attempts import Limits
 from gsched.live.run.executors import Answer, Executor, ExecutorError
 from gsched.live.run.loop import Loop
@@ -20,6 +20,14 @@ from gsched.policies import Policy
 from gsched.session import Session
 from gsched.simulator import new_setting
 from gsched.workload import Mode, Workload
+
+
+class UnfinishedError(PolicyError):
+    """The policy has failed in the middle of a run; `log` has what was done."""
+
+    def __init__(self, message: str, log: Log) -> None:
+        super().__init__(message)
+        self.log = log
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ async def execute(plan: Plan, session: Session, loop: Loop) -> Log:
 
     Raises:
         InputError: what a static deployment holds cannot be loaded.
-        PolicyError: the policy decided something against the rules, or waits for ever.
+        UnfinishedError: the policy decided something against the rules, or waits for ever.
     """
     running = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -103,7 +111,10 @@ async def execute(plan: Plan, session: Session, loop: Loop) -> Log:
         **({"measured_deployment_seconds": loop.deployment_seconds / plan.time_scale} if session.placement else {}),
         **plan.facts,
     }
-    return loop.record.log(plan.workload, plan.cluster, plan.mode, session, facts)
+    log = loop.record.log(plan.workload, plan.cluster, plan.mode, session, facts)
+    if loop.failure:
+        raise UnfinishedError(str(loop.failure), log) from loop.failure
+    return log
 
 
 def require_inside(workload: Workload, executor: Executor) -> None:

@@ -94,6 +94,8 @@ class Loop:
         self._waiting_since: float | None = None  # on the wall clock: nothing is left but to wait for servers
         self._waits = 0  # in a row in which nothing was left but to wait for servers or for the policy
         self._deployment: asyncio.Future[Any] | None = None
+        self.failure: PolicyError | None = None
+        """Why the policy has ended the run; what it had begun is done."""
         self.failed_requests: set[int] = set()
         self.deployment_seconds = 0.0
         """Wall-clock seconds in which a static deployment was loaded, before the run."""
@@ -127,11 +129,10 @@ class Loop:
         self._woken.set()
 
     async def run(self) -> None:
-        """Run until every request is done or given up, or until `stop`.
+        """Run until every request is done or given up, until `stop`, or until the policy fails.
 
         Raises:
             ExecutorError: what a static deployment holds cannot be loaded.
-            PolicyError: the policy decided something against the rules, or waits for ever.
         """
         watch = self._spawn(self.outages.watch())
         loop = asyncio.get_running_loop()
@@ -146,8 +147,11 @@ class Loop:
                 self._take_news()
                 if not self.under_way and (self._stopping or not self.open_requests):
                     break
-                self._dispatch()
-                await self._wait()
+                try:
+                    self._dispatch()
+                    await self._wait()
+                except PolicyError as error:
+                    self.failure, self._stopping = error, True
         finally:
             tasks = [watch, *self.outages.tasks(), *(task for _, task in self.under_way.values())]
             for task in tasks:
