@@ -10,6 +10,7 @@ from gsched.cluster import Cluster
 from gsched.errors import one_line
 from gsched.fidelity import Fidelity, Figure
 from gsched.state import load_seconds
+from gsched.table import plain_table
 from gsched.workload import Config
 
 if TYPE_CHECKING:
@@ -128,10 +129,8 @@ def _by_name(figures: Sequence[Figure]) -> dict[str, dict[str, float | None]]:
 
 
 def _table(first: str, *others: str) -> "Table":
-    from rich import box
-    from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table = plain_table()
     table.add_column(first, no_wrap=True)
     for title in others:
         table.add_column(title, justify="left" if title == "figure" else "right", no_wrap=True)

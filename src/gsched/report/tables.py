@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from gsched.comparison import Outcome
+from gsched.table import plain_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,14 +41,12 @@ def comparison_table(outcomes: Sequence[Outcome], *, without: Collection[str] = 
         outcomes: of several policies on one workload.
         without: titles of columns to leave out.
     """
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     ran = [outcome for outcome in outcomes if not outcome.problem]
     deadlines = _DEADLINES if any("goodput" in outcome.summary for outcome in ran) else ()
     columns = [column for column in (*_COLUMNS, *deadlines, _WALL) if column.title not in without]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table = plain_table()
     table.add_column("policy", no_wrap=True)
     for column in columns:
         table.add_column(column.title, justify="right", no_wrap=True)

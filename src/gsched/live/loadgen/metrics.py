@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 
 from gsched.live.loadgen.workload_config import REQUEST_CLASSES
+from gsched.table import plain_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -86,10 +87,7 @@ def latencies_ms(records: Iterable[Record]) -> "np.ndarray[tuple[int], np.dtype[
 
 def summary_table(records: Iterable[Record]) -> "Table":
     """Return the table of `print_summary`."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table = plain_table()
     table.add_column("tier")
     table.add_column("slo")
     for title in ("count", "done", "p50_ms", "p95_ms", "p99_ms", "slo_attainment_%"):

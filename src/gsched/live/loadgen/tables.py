@@ -7,6 +7,7 @@ import numpy as np
 
 from gsched.live.loadgen.metrics import ANSWERS, OUTCOMES, latencies_ms
 from gsched.live.loadgen.run import ClassRun
+from gsched.table import plain_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -14,10 +15,7 @@ if TYPE_CHECKING:
 
 def stimulus_table(runs: Sequence[ClassRun]) -> "Table":
     """Return a table of the load that was asked for and delivered, how late it was sent, and how it ended."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table = plain_table()
     table.add_column("class")
     for title in ("asked/s", "sent/s", "lag_p50_ms", "lag_p99_ms", "expired", "rejected", "failed", "no answer"):
         table.add_column(title, justify="right")

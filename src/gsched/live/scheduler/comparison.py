@@ -13,6 +13,7 @@ from gsched.live.scheduler.estimates import ServiceTimes
 from gsched.live.scheduler.record import Served
 from gsched.live.scheduler.twin import replay
 from gsched.policies import Policy
+from gsched.table import plain_table
 from gsched.workload import Floats
 
 if TYPE_CHECKING:
@@ -138,10 +139,7 @@ def _figures(entries: Sequence[Served]) -> tuple[float, float, float]:
 
 def comparison_table(rows: Iterable[Row]) -> "Table":
     """Return a table of the classes, simulated beside measured."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table = plain_table()
     table.add_column("tier")
     table.add_column("slo")
     for title in ("requests", "in time", "simulated", "p50_ms", "simulated", "p99_ms", "simulated"):
