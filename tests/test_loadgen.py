@@ -847,6 +847,15 @@ def test_silent_scheduler_is_given_up(fake: Fake) -> None:
     assert max(fake.limits, default=0.0) <= 0.25
 
 
+def test_calls_that_grpc_forgets_are_given_up(fake: Fake) -> None:
+    """Seen with a scheduler that froze: the deadline passed, and nothing ever came of the call."""
+    with client(Connection(fake.url, timeout=0.25), ["resnet50"] * 2) as driver:
+        driver.sut._call = lambda *_, **__: driver.sut._loop.create_future()
+        driver.issue(1, 2)
+        rows = driver.wait(2)
+    assert [(row["outcome"], row["error"]) for row in rows] == [("timeout", "no answer within 0.25 s")] * 2
+
+
 def test_what_is_done_is_completed_before_what_failed_earlier(fake: Fake) -> None:
     with client(fake.url, ["rejected", "resnet50"], slo="normal") as driver:
         driver.issue(1)
