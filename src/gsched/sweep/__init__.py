@@ -1,0 +1,1 @@
+"""Sweeps: many simulations, over policies, GPUs, loads, seeds and workloads, each schedule checked."""
