@@ -71,6 +71,7 @@ def attempt(
     policy: Policy,
     mode: Mode,
     *,
+    compile: bool | None = None,
     progress: Progress | None = None,
     planning: Callable[[float], None] | None = None,
     keep: Callable[[Log], None] | None = None,
@@ -82,13 +83,14 @@ def attempt(
         cluster: where.
         policy: the policy.
         mode: when requests arrive.
+        compile: as for `simulate`.
         progress: as for `simulate`.
         planning: as for `simulate`.
         keep: gets the log.
     """
     begin = time.perf_counter()
     try:
-        log = simulate(workload, cluster, policy, mode, progress=progress, planning=planning)
+        log = simulate(workload, cluster, policy, mode, compile=compile, progress=progress, planning=planning)
     except (InputError, PolicyError) as error:
         return Outcome(policy.name, problem=str(error).replace("\n", "; "), faulty=isinstance(error, PolicyError))
     seconds = time.perf_counter() - begin
