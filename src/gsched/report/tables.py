@@ -10,28 +10,53 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-class _Column(NamedTuple):
-    """A column: title, figure, decimals (None: few enough for its largest value), unit, and what is better, -1 or 1."""
+class Column(NamedTuple):
+    """A figure of policies side by side.
+
+    Args:
+        title: in few characters.
+        figure: its name in a summary.
+        meaning: what it is, in words.
+        digits: decimals; None for as few as tell its largest value.
+        unit: behind the number.
+        better: -1 where less is better, 1 where more is, 0 where neither.
+    """
 
     title: str
     figure: str
+    meaning: str
     digits: int | None = None
     unit: str = ""
     better: int = -1
 
 
 _COLUMNS = (
-    _Column("makespan", "makespan"),
-    _Column("gap", "gap_percent", 1, "%"),
-    _Column("mean", "average_request_time"),
-    _Column("p50", "median_request_time"),
-    _Column("p99", "p99_request_time"),
-    _Column("switches", "total_model_switches", 0),
-    _Column("ovhd", "switch_overhead_percent", 0, "%"),
-    _Column("util", "average_utilization", 0, "%", 0),  # loading counts as use, so more is not always better
+    Column("makespan", "makespan", "seconds until everything is done"),
+    Column("gap", "gap_percent", "how far the makespan is above a proven lower bound, at most", 1, "%"),
+    Column("mean", "average_request_time", "seconds from arrival to completion, on average"),
+    Column("p50", "median_request_time", "seconds from arrival to completion, of half of the requests at most"),
+    Column("p99", "p99_request_time", "seconds from arrival to completion, of 99% of the requests at most"),
+    Column("switches", "total_model_switches", "starts that replaced what a GPU held", 0),
+    Column("ovhd", "switch_overhead_percent", "seconds of switching per second of makespan, over all GPUs", 0, "%"),
+    # Loading counts as use, so more is not always better.
+    Column("util", "average_utilization", "share of the time in which GPUs load or execute", 0, "%", 0),
 )
-_DEADLINES = (_Column("SLO", "slo_attainment_percent", 1, "%", 1), _Column("good/s", "goodput", 3, "", 1))
-_WALL = _Column("wall", "wall_seconds")
+_DEADLINES = (
+    Column("SLO", "slo_attainment_percent", "share of deadlines that were met", 1, "%", 1),
+    Column("good/s", "goodput", "requests done in time, per second of makespan", 3, "", 1),
+)
+_WALL = Column("wall", "wall_seconds", "seconds of planning and simulating, by the clock on the wall")
+
+
+def comparison_columns(outcomes: Sequence[Outcome], *, without: Collection[str] = ()) -> list[Column]:
+    """Return the columns of a comparison, those of deadlines only where a summary speaks of them.
+
+    Args:
+        outcomes: what is compared.
+        without: titles of columns to leave out.
+    """
+    deadlines = _DEADLINES if any("goodput" in outcome.summary for outcome in outcomes) else ()
+    return [column for column in (*_COLUMNS, *deadlines, _WALL) if column.title not in without]
 
 
 def comparison_table(outcomes: Sequence[Outcome], *, without: Collection[str] = ()) -> "Table":
@@ -44,14 +69,13 @@ def comparison_table(outcomes: Sequence[Outcome], *, without: Collection[str] = 
     from rich.text import Text
 
     ran = [outcome for outcome in outcomes if not outcome.problem]
-    deadlines = _DEADLINES if any("goodput" in outcome.summary for outcome in ran) else ()
-    columns = [column for column in (*_COLUMNS, *deadlines, _WALL) if column.title not in without]
+    columns = comparison_columns(ran, without=without)
     table = plain_table()
     table.add_column("policy", no_wrap=True)
     for column in columns:
         table.add_column(column.title, justify="right", no_wrap=True)
     table.add_column("valid", justify="right", no_wrap=True)
-    cells = [_cells(column, ran) for column in columns]
+    cells = [comparison_cells(column, ran) for column in columns]
     for row, outcome in enumerate(ran):
         figures = [Text(text, "bold" if best else "") for text, best in (column[row] for column in cells)]
         verdict = Text("yes") if outcome.valid else Text("NO", "bold red")
@@ -59,7 +83,7 @@ def comparison_table(outcomes: Sequence[Outcome], *, without: Collection[str] = 
     return table
 
 
-def _cells(column: _Column, outcomes: Sequence[Outcome]) -> list[tuple[str, bool]]:
+def comparison_cells(column: Column, outcomes: Sequence[Outcome]) -> list[tuple[str, bool]]:
     """Return for each outcome the text of its cell and whether it is the best of several valid ones."""
     values = [_value(column, outcome) for outcome in outcomes]
     digits = _digits(values) if column.digits is None else column.digits
@@ -73,7 +97,7 @@ def _cells(column: _Column, outcomes: Sequence[Outcome]) -> list[tuple[str, bool
     return [(text, text == best and outcome.valid) for text, outcome in zip(texts, outcomes, strict=True)]
 
 
-def _value(column: _Column, outcome: Outcome) -> float | None:
+def _value(column: Column, outcome: Outcome) -> float | None:
     return outcome.seconds if column.figure == "wall_seconds" else outcome.summary.get(column.figure)
 
 
