@@ -81,6 +81,8 @@ def test_arrivals_come_closer_in_whole_nanoseconds() -> None:
     workload = replace(tiny({"a": 1}, "a", 3), timestamp=np.array([7, 12, 8]) * SECOND)
     assert scaled(workload, 2, "online").timestamp.tolist() == [7 * SECOND, 9 * SECOND + SECOND // 2, 7_500_000_000]
     assert scaled(workload, 0.5, "online").timestamp.tolist() == [7 * SECOND, 17 * SECOND, 9 * SECOND]
+    nanoseconds = replace(tiny({"a": 1}, "a", 4), timestamp=np.array([0, 10, 11, 20]) + 5)
+    assert scaled(nanoseconds, 3, "online").timestamp.tolist() == [5, 8, 9, 12]
 
 
 @given(st.lists(st.text("a~12\n", max_size=5), min_size=1, max_size=6, unique=True), st.integers(2, 12))

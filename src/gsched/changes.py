@@ -15,11 +15,11 @@ _MOST = 2**31 - 1  # nodes of a workload, and what is added to its requests is c
 
 
 def scaled(workload: Workload, factor: float, mode: Mode) -> Workload:
-    """Return a workload of `factor` times the load; the very same for a factor of 1, else without details.
+    """Return a workload of `factor` times the load; the very same for a factor of 1.
 
     Online, requests arrive `factor` times as fast: the time from the earliest arrival to each other one is divided by
     it and rounded to the nanosecond. Offline, where nothing arrives, there are `factor` times as many requests: whole
-    copies, named like `req_1~2`, and for the rest, rounded, requests at even distances in their order.
+    copies, named like `req_1~2`, and for the rest, rounded, requests at even distances in their order. These have no details.
 
     Args:
         workload: what is changed.
@@ -46,7 +46,7 @@ def _faster(workload: Workload, factor: float) -> Workload:
     since = np.rint((workload.timestamp - earliest) / factor)
     if float(earliest) + since.max() >= 2.0**63:
         raise _problem(factor, "leaves arrivals too far apart")
-    return replace(workload, timestamp=earliest + since.astype(np.int64), details={})
+    return replace(workload, timestamp=earliest + since.astype(np.int64))
 
 
 def _more(workload: Workload, factor: float) -> Workload:

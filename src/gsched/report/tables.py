@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from gsched.comparison import Outcome
-from gsched.table import plain_table
+from gsched.table import decimals, plain_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -86,7 +86,7 @@ def comparison_table(outcomes: Sequence[Outcome], *, without: Collection[str] = 
 def comparison_cells(column: Column, outcomes: Sequence[Outcome]) -> list[tuple[str, bool]]:
     """Return for each outcome the text of its cell and whether it is the best of several valid ones."""
     values = [_value(column, outcome) for outcome in outcomes]
-    digits = _digits(values) if column.digits is None else column.digits
+    digits = decimals(values) if column.digits is None else column.digits
     texts = ["-" if value is None else f"{value:,.{digits}f}{column.unit}" for value in values]
     ranked = [
         (value * column.better, text)
@@ -99,12 +99,6 @@ def comparison_cells(column: Column, outcomes: Sequence[Outcome]) -> list[tuple[
 
 def _value(column: Column, outcome: Outcome) -> float | None:
     return outcome.seconds if column.figure == "wall_seconds" else outcome.summary.get(column.figure)
-
-
-def _digits(values: Sequence[float | None]) -> int:
-    """Return how many decimals times need to be told apart in few characters."""
-    largest = max((value for value in values if value is not None), default=0.0)
-    return 0 if largest >= 1000 else 1 if largest >= 10 else 2
 
 
 def comparison_notes(outcomes: Sequence[Outcome]) -> Iterator[str]:
