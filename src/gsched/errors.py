@@ -35,6 +35,9 @@ class InputError(Exception):
         self.problems = tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
 
+    def __reduce__(self) -> tuple[type["InputError"], tuple[tuple[Problem, ...]]]:
+        return InputError, (self.problems,)  # so that it arrives whole from another process
+
     @classmethod
     def one(cls, source: object, place: str, message: str, hint: str = "") -> "InputError":
         """Return an error of a single problem."""

@@ -1,11 +1,13 @@
 """Files are written whole or not at all."""
 
+import csv
+import io
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from gsched.errors import InputError
 
@@ -36,6 +38,20 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink()
         raise
+
+
+def write_csv(rows: Iterable[Mapping[str, Any]], columns: Iterable[str], path: Path) -> None:
+    """Write rows as CSV with a header; what a row lacks is an empty cell.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(columns))
+    writer.writeheader()
+    writer.writerows(rows)
+    with whole_file(path) as file:
+        file.write(text.getvalue().encode())
 
 
 def require_folder(path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from gsched import __version__
+from gsched.cli.bench import bench
 from gsched.cli.calibrate import calibrate
 from gsched.cli.check import check
 from gsched.cli.compare import compare
@@ -21,6 +22,7 @@ from gsched.cli.model_server import model_server
 from gsched.cli.run import run
 from gsched.cli.serve import serve
 from gsched.cli.simulate import simulate
+from gsched.cli.trace import trace
 from gsched.cli.validate import validate
 from gsched.errors import InputError, PolicyError, one_line
 
@@ -32,7 +34,21 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for command in (demo, generate, validate, simulate, check, compare, run, calibrate, model_server, serve, loadgen):
+for command in (
+    demo,
+    generate,
+    validate,
+    simulate,
+    check,
+    compare,
+    bench,
+    trace,
+    run,
+    calibrate,
+    model_server,
+    serve,
+    loadgen,
+):
     app.command()(command)
 
 

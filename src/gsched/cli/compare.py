@@ -110,7 +110,7 @@ def _chosen(names: Sequence[str] | None, mode: "Mode", settings: Iterable[str] |
     from gsched.policies import find_policy
 
     names = list(dict.fromkeys(names or [policy.name for policy in working(mode)]))
-    given = _settings_by_policy(settings, names)
+    given = options.settings_by_policy(settings, names)
     search = {option: value for option, value in named.items() if value is not None}
     if search and "search" not in given:
         option = next(iter(search))
@@ -123,21 +123,6 @@ def _chosen(names: Sequence[str] | None, mode: "Mode", settings: Iterable[str] |
         if files.count(name) > 1:
             raise InputError.one("", f"policy {name}", "is the name of two policies", "rename one of the classes")
     return policies
-
-
-def _settings_by_policy(texts: Iterable[str] | None, policies: Sequence[str]) -> dict[str, list[str]]:
-    """Return what `--set` tells, by policy and as NAME=VALUE."""
-    settings: dict[str, list[str]] = {policy: [] for policy in policies}
-    for text in texts or ():
-        name, equals, value = text.partition("=")
-        policy, dot, option = name.rpartition(".")
-        if not (policy and dot and option and equals):
-            hint = f"such as --set {policies[0]}.NAME=VALUE"
-            raise InputError.one("", f"--set {text}", "is not of the form POLICY.NAME=VALUE", hint)
-        if policy not in settings:
-            raise InputError.one("", f"--set {text}", f"{policy} is not compared", f"choose {', '.join(policies)}")
-        settings[policy].append(f"{option}={value}")
-    return settings
 
 
 def _print_table(outcomes: "Sequence[Outcome]", workload: "Workload", cluster: "Cluster", mode: "Mode") -> None:
@@ -178,18 +163,10 @@ def _as_json(outcome: "Outcome") -> dict[str, Any]:
 
 def _write_csv(outcomes: "Sequence[Outcome]", path: Path) -> None:
     """Write a line for each policy: every figure of its summary that is one value."""
-    import csv
-    import io
-
-    from gsched.files import whole_file
+    from gsched.files import write_csv
 
     rows = [_as_row(outcome) for outcome in outcomes]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)))
-    writer.writeheader()
-    writer.writerows(rows)
-    with whole_file(path) as file:
-        file.write(text.getvalue().encode())
+    write_csv(rows, dict.fromkeys(name for row in rows for name in row), path)
 
 
 def _as_row(outcome: "Outcome") -> Mapping[str, Any]:

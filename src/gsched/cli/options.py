@@ -1,6 +1,6 @@
 """Options that several commands share."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -114,6 +114,21 @@ def settings_of(texts: Iterable[str] | None, **named: Any) -> dict[str, Any]:
             raise InputError.one("options", "", f"--{name} and --set both give {name}", "keep one")
         if value is not None:
             settings[name] = value
+    return settings
+
+
+def settings_by_policy(texts: Iterable[str] | None, policies: Sequence[str]) -> dict[str, list[str]]:
+    """Return what `--set POLICY.NAME=VALUE` tells, by policy and as NAME=VALUE."""
+    settings: dict[str, list[str]] = {policy: [] for policy in policies}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        policy, dot, option = name.rpartition(".")
+        if not (policy and dot and option and equals):
+            hint = f"such as --set {policies[0]}.NAME=VALUE"
+            raise InputError.one("", f"--set {text}", "is not of the form POLICY.NAME=VALUE", hint)
+        if policy not in settings:
+            raise InputError.one("", f"--set {text}", f"{policy} is not compared", f"choose {', '.join(policies)}")
+        settings[policy].append(f"{option}={value}")
     return settings
 
 

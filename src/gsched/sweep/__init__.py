@@ -1,1 +1,52 @@
 """Sweeps: many simulations, over policies, GPUs, loads, seeds and workloads, each schedule checked."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from gsched.sweep.journal import journal
+from gsched.sweep.plan import Plan
+from gsched.sweep.results import Results, write_results
+from gsched.sweep.workers import here, on_ray
+
+
+def run_sweep(
+    plan: Plan,
+    folder: Path,
+    *,
+    processes: int | None = None,
+    ray: str | None = None,
+    fresh: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Results:
+    """Carry out a sweep, write its results into a folder and return them.
+
+    Runs that the folder's journal has already are not repeated, so that a sweep that was stopped goes on. A run depends
+    on nothing but its own settings, so the results are the same on however many processes.
+
+    Args:
+        plan: the sweep.
+        folder: for the journal, and for the results when all is done (docs/formats.md).
+        processes: on this machine; by default one for each core.
+        ray: address of a Ray cluster to use instead.
+        fresh: whether to forget what the folder's journal has.
+        progress: called with the number of runs that are done, and of all.
+
+    Raises:
+        InputError: the folder cannot be used, or those who carry out the runs fail.
+    """
+    cases = {plan.key(case): case for case in plan.cases}
+    keys = {case: key for key, case in cases.items()}
+    with journal(folder, fresh=fresh) as done:
+        missing = [case for key, case in cases.items() if key not in done.done]
+        count = len(cases) - len(missing)
+        if progress:
+            progress(count, len(cases))
+        runs = on_ray(plan, missing, ray) if ray and missing else here(plan, missing, processes)
+        for case, run in runs:
+            done.add(keys[case], run)
+            count += 1
+            if progress:
+                progress(count, len(cases))
+        results = Results([{**done.done[key], **case._asdict()} for key, case in cases.items()], plan.about)
+    write_results(results, folder)
+    return results

@@ -17,12 +17,12 @@ Run = Mapping[str, Any]
 
 
 class Interval(NamedTuple):
-    """A mean and its 95% confidence interval; of a single value, `low` and `high` are that value."""
+    """The mean of n values and its 95% confidence interval; of a single value, `low` and `high` are that value."""
 
     mean: float
     low: float
     high: float
-    count: int
+    n: int
 
 
 def interval(values: Sequence[float]) -> Interval:
@@ -69,9 +69,7 @@ def curves(
             group = found.setdefault(tuple(run[column] for column in apart), {})
             group.setdefault(run["policy"], {}).setdefault(run[over], []).append(value)
     return {
-        key: {
-            policy: {x: interval(values) for x, values in sorted(points.items())} for policy, points in group.items()
-        }
+        key: {policy: {x: interval(values) for x, values in sorted(points.items())} for policy, points in group.items()}
         for key, group in found.items()
     }
 

@@ -20,7 +20,8 @@ from gsched.live.model_server.backends import Backend
 from gsched.live.model_server.profiles import profile_seconds
 from gsched.live.run.executors import Answer, Call, ExecutorError, LostError, owner
 from gsched.live.run.executors.ray_actor import Group
-from gsched.live.run.executors.ray_nodes import Server, alive, gpus_of, join, servers_of
+from gsched.live.run.executors.ray_nodes import Server, alive, gpus_of, servers_of
+from gsched.ray_cluster import join
 from gsched.state import memory_limit
 from gsched.workload import Model
 
