@@ -320,6 +320,7 @@ def test_own_policy_names_the_files(here: Path) -> None:
 COMMANDS = (
     *("demo", "generate", "validate", "simulate", "check", "compare", "run", "calibrate"),
     *("model-server", "serve", "loadgen"),
+    "trace",
 )
 
 
