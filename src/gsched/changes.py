@@ -19,7 +19,8 @@ def scaled(workload: Workload, factor: float, mode: Mode) -> Workload:
 
     Online, requests arrive `factor` times as fast: the time from the earliest arrival to each other one is divided by
     it and rounded to the nanosecond. Offline, where nothing arrives, there are `factor` times as many requests: whole
-    copies, named like `req_1~2`, and for the rest, rounded, requests at even distances in their order. These have no details.
+    copies, named like `req_1~2`, and for the rest, rounded, requests at even distances in their order. Copies have no
+    details.
 
     Args:
         workload: what is changed.

@@ -19,6 +19,7 @@ from gsched.cli.demo import demo
 from gsched.cli.generate import generate
 from gsched.cli.loadgen import loadgen
 from gsched.cli.model_server import model_server
+from gsched.cli.plan import plan
 from gsched.cli.run import run
 from gsched.cli.serve import serve
 from gsched.cli.simulate import simulate
@@ -43,6 +44,7 @@ for command in (
     compare,
     bench,
     trace,
+    plan,
     run,
     calibrate,
     model_server,
