@@ -74,8 +74,8 @@ def bench(
 ) -> int:
     """Simulate every policy on every workload, cluster size, load and seed; check every schedule; write one table.
 
-    Writes results.parquet, results.csv and intervals.csv (means and 95% intervals over the seeds) into DIR. A sweep that
-    was stopped goes on with the same command. Exit status 1: a schedule breaks a rule.
+    Writes results.parquet, results.csv and intervals.csv (means over the seeds with 95% intervals) into DIR. A sweep
+    that was stopped goes on with the same command. Exit status 1: a schedule breaks a rule.
 
     Example: gsched bench --config examples/documents.json --gpus 8,12,16 --seeds 5 --policy baseline --policy improved
     """
@@ -142,13 +142,15 @@ def _source(
     from gsched.sweep.read import drawn, drawn_arguments, recorded
 
     numbers = {name: value for name, value in numbers.items() if value is not None}
-    lone = "--requests" if requests else f"--{next(iter(numbers), '').replace('_', '-')}"
+    number = f"--{next(iter(numbers), '').replace('_', '-')}"
     if config is None and (requests or numbers):
-        raise InputError.one("", lone, "is for a workload of its own", "add --config, or leave it out")
+        raise InputError.one(
+            "", "--requests" if requests else number, "is for a workload of its own", "add --config, or leave it out"
+        )
     if config is None:
         return {}
     if requests and numbers:
-        raise InputError.one("", f"--{next(iter(numbers))}", "is for requests that are drawn", "leave out --requests")
+        raise InputError.one("", number, "is for requests that are drawn", "leave out --requests")
     source = recorded(config, requests, warnings) if requests else drawn(config, drawn_arguments(**numbers), warnings)
     return {config.stem: source}
 
@@ -177,7 +179,6 @@ def _plan(given: dict[str, Any], names: Iterable[str] | None, settings: Iterable
 
 def _choices(names: Iterable[str] | None, settings: Iterable[str] | None, mode: Any) -> "dict[str, Choice]":
     from gsched.comparison import working
-    from gsched.sweep.intervals import Run
     from gsched.sweep.plan import Choice
 
     listed = list(dict.fromkeys(names or [policy.name for policy in working(mode) if policy.name != "search"]))

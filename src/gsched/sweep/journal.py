@@ -50,17 +50,23 @@ def journal(folder: Path, *, fresh: bool = False) -> Iterator[Journal]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = path.open("ab", buffering=0)
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError.one(
-            path, "", "is being written by another sweep", "wait for it, or use another --out"
-        ) from None
     except OSError as error:
         raise _unwritable(path, error) from None
     with file:
+        _lock(path, file)
         done, whole = ({}, 0) if fresh else _read(path)
         file.truncate(whole)  # without the line that was being written when the sweep was stopped
         yield Journal(path, file, done)
+
+
+def _lock(path: Path, file: IO[bytes]) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        message, hint = "is being written by another sweep", "wait for it, or use another --out"
+        raise InputError.one(path, "", message, hint) from None
+    except OSError as error:
+        raise _unwritable(path, error) from None
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:

@@ -68,7 +68,7 @@ class Choice:
         """All that decides what the policy does, as JSON can say it; of one's own policy, its file counts, too."""
         path, colon, _ = self.policy.rpartition(":")
         file = {"sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()} if colon else {}
-        return {"policy": self.policy, "options": options_for_json(self.options), **file}
+        return {"policy": self.policy, "options": options_for_json(self.found.options), **file}
 
 
 class Case(NamedTuple):

@@ -149,11 +149,12 @@ class _Reader:
             options = {str(name): given for name, given in fields.items() if name not in ("policy", "name")}
             choice = Choice(fields["policy"], options)
             try:
-                name = str(fields.get("name") or choice.found.name)
+                usual = choice.found.name
             except InputError as error:
                 problem = error.problems[0]
                 self._document.error(("policies", i), f"{problem.place}: {problem.message}", problem.hint)
                 continue
+            name = str(fields.get("name") or usual)
             if name in choices:
                 self._document.error(
                     ("policies", i), f"is a second policy {name}", "give it a name of its own: name: …"
