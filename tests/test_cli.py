@@ -321,7 +321,7 @@ COMMANDS = (
     *("demo", "generate", "validate", "simulate", "check", "compare", "run", "calibrate"),
     *("model-server", "serve", "loadgen"),
     "trace",
-    "plan",
+    *("plan", "whatif"),
 )
 
 

@@ -20,11 +20,13 @@ from gsched.cli.generate import generate
 from gsched.cli.loadgen import loadgen
 from gsched.cli.model_server import model_server
 from gsched.cli.plan import plan
+from gsched.cli.report import report
 from gsched.cli.run import run
 from gsched.cli.serve import serve
 from gsched.cli.simulate import simulate
 from gsched.cli.trace import trace
 from gsched.cli.validate import validate
+from gsched.cli.whatif import whatif
 from gsched.errors import InputError, PolicyError, one_line
 
 app = typer.Typer(
@@ -45,6 +47,8 @@ for command in (
     bench,
     trace,
     plan,
+    whatif,
+    report,
     run,
     calibrate,
     model_server,
