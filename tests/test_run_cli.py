@@ -1,7 +1,6 @@
 """`gsched run` as a user meets it: real model servers, killed and started again, Ctrl-C, Ray."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -293,44 +292,3 @@ def test_what_ray_cannot_do_is_told_before_it_starts(
     status, out, told = complete(tmp_path, requests, "--executor", "ray", *gpus, *options)
     assert (status, out, told.count("\n")) == (2, "", 1)
     assert complaint in told
-
-
-def test_ray_with_two_nodes_passes_the_same_checks(tmp_path: Path, requests: Path) -> None:
-    """8 imaginary GPUs, gangs of up to four."""
-    pytest.importorskip("ray", reason="ray is missing; install the extra ray") if not os.environ.get(
-        "GSCHED_REQUIRE_ALL"
-    ) else None
-    script = tmp_path / "cluster.py"
-    script.write_text(
-        "import sys\n"
-        "from ray.cluster_utils import Cluster\n"
-        "cluster = Cluster()\n"
-        "for address in ('127.0.0.2', '127.0.0.3'):\n"
-        "    cluster.add_node(num_gpus=4, num_cpus=1, node_ip_address=address, include_dashboard=False)\n"
-        "print(cluster.address, flush=True)\n"
-        "sys.stdin.read()\n"
-        "cluster.shutdown()\n"
-    )
-    env = os.environ | {"HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    with subprocess.Popen(
-        [sys.executable, script],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=env,
-    ) as cluster:
-        assert cluster.stdout
-        address = next(line for line in cluster.stdout if re.match(r"127\.", line)).strip()
-        words = ["--config", CONFIG, "--requests", requests, "--executor", "ray", "--ray-address", address]
-        few = tmp_path / "few.yaml"
-        save_requests(generate(load_config(CONFIG), 12, seed=5), few)
-        words = ["--config", CONFIG, "--requests", few, "--executor", "ray", "--ray-address", address]
-        more = ["--time-scale", "0.001", "--policy", "improved", "--out", tmp_path, "--json"]
-        done = subprocess.run([GSCHED, "run", *words, *more], capture_output=True, text=True, env=env, timeout=150)
-        cluster.communicate(timeout=60)
-    assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout)["summary"]
-    assert (summary["executor"], summary["gpus_per_server"], len(summary["gpus"])) == ("ray", 4, 8)
-    assert summary["completed_requests"] == 12
-    checked(tmp_path, few, "improved")

@@ -1,4 +1,4 @@
-"""Sweeps from files: a small YAML document (docs/benchmarks.md)."""
+"""Sweeps from files: a small YAML document (docs/sweeps.md)."""
 
 import hashlib
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def read_sweep(path: PathLike, warnings: list[Problem] | None = None) -> dict[st
     """
     document = Document(Path(path))
     if not isinstance(document.value, dict):
-        raise InputError.one(path, "", f"must be a mapping, not {show(document.value)}", "see docs/benchmarks.md")
+        raise InputError.one(path, "", f"must be a mapping, not {show(document.value)}", "see docs/sweeps.md")
     reader = _Reader(document, [] if warnings is None else warnings)
     arguments = reader.arguments()
     problems = document.problems()
