@@ -20,6 +20,7 @@ from gsched.cli.generate import generate
 from gsched.cli.loadgen import loadgen
 from gsched.cli.model_server import model_server
 from gsched.cli.plan import plan
+from gsched.cli.report import report
 from gsched.cli.run import run
 from gsched.cli.serve import serve
 from gsched.cli.simulate import simulate
@@ -47,6 +48,7 @@ for command in (
     trace,
     plan,
     whatif,
+    report,
     run,
     calibrate,
     model_server,

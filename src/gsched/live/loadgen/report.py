@@ -19,6 +19,7 @@ from gsched.live.loadgen.metrics import latencies_ms
 from gsched.live.loadgen.plans import Load
 from gsched.live.loadgen.run import MAX_LAG, MOST_LATE, ClassRun, complaints
 from gsched.live.loadgen.workload_config import SLO_LATENCY_NS, TIERS
+from gsched.pictures import write_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +40,6 @@ LOOK = {
     **{"svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False},
     **{"axes.grid": True, "grid.color": INK, "grid.alpha": 0.12},
 }
-UNDATED = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 USABLE = f"every request was sent and answered, and no more than {MOST_LATE:.0%} of any class was sent late"
 NOTHING = '<p class="quiet">There is nothing to show.</p>'
 
@@ -278,15 +278,9 @@ def _line(tier: int) -> dict[str, Any]:
 
 def _svg(title: str, size: tuple[float, float], draw: Callable[["Axes"], None]) -> str:
     """Return a plot as part of a page, the same bytes for the same data."""
-    from matplotlib import style
-    from matplotlib.figure import Figure
-
-    file = io.StringIO()
-    with style.context(["default", {**LOOK, "svg.hashsalt": title}]):  # whatever the user's matplotlibrc says
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure.subplots())
-        figure.savefig(file, format="svg", transparent=True, metadata=UNDATED)
-    return _inline(file.getvalue(), title)
+    file = io.BytesIO()
+    write_picture(file, "svg", lambda figure: draw(figure.subplots()), size, look=LOOK, salt=title, transparent=True)
+    return _inline(file.getvalue().decode(), title)
 
 
 def _inline(svg: str, title: str) -> str:
