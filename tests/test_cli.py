@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from small import staying
 
 from gsched.cli import app, main
 from gsched.cluster import Cluster
+from gsched.live.run.executors import http
 from gsched.log import Log
 from gsched.simulator import simulate
 from gsched.workload import Workload
@@ -320,6 +322,7 @@ def test_own_policy_names_the_files(here: Path) -> None:
 COMMANDS = (
     *("demo", "generate", "validate", "simulate", "check", "compare", "run", "calibrate"),
     *("model-server", "serve", "loadgen"),
+    "plot",
     "trace",
     *("plan", "whatif"),
 )
@@ -387,10 +390,15 @@ def test_baseline_script_and_check_script_have_their_defaults(scripts_folder: Pa
     assert script("check.py", "--quiet").stdout == "PASS\n"
 
 
-def test_baseline_script_looks_for_its_model_server(scripts_folder: Path) -> None:
-    done = script("baseline.py", "--gpus", "4", "--simulate", "true", "--server-url", "http://127.0.0.1:9")
-    assert done.returncode == 2
-    assert "model server http://127.0.0.1:9: does not answer" in done.stderr
+def test_baseline_script_looks_for_its_model_server(
+    scripts_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(http, "_PATIENCE", 0.5)
+    words = ["--gpus", "4", "--simulate", "true", "--server-url", "http://127.0.0.1:9"]
+    monkeypatch.setattr(sys, "argv", ["baseline.py", *words])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(ROOT / "scripts" / "baseline.py"), run_name="__main__")
+    assert "model server http://127.0.0.1:9: does not answer" in capsys.readouterr().err
     assert not (scripts_folder / "baseline_execution_log.json").exists()
 
 

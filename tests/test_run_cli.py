@@ -14,7 +14,9 @@ import pytest
 from serving import PATIENCE
 
 from gsched.checker import check
+from gsched.cli import main
 from gsched.generator import generate
+from gsched.live.run.executors import http
 from gsched.load import load_config, load_workload, save_requests
 from gsched.log import Log
 from gsched.log_files import read_log
@@ -245,9 +247,15 @@ def test_what_cannot_run_is_told_in_a_line(
     assert not (tmp_path / "baseline_execution_log.json").exists()
 
 
-def test_a_missing_server_is_told(tmp_path: Path, requests: Path) -> None:
-    status, _, told = complete(tmp_path, requests, "--server-url", "http://127.0.0.1:9")
-    assert (status, told.count("\n")) == (2, 1)
+def test_a_missing_server_is_told(
+    tmp_path: Path, requests: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(http, "_PATIENCE", 0.5)
+    words = ["run", "--config", str(CONFIG), "--requests", str(requests), "--out", str(tmp_path)]
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, "--server-url", "http://127.0.0.1:9"])
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
     assert "model server http://127.0.0.1:9: does not answer" in told
 
 

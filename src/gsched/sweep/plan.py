@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,10 +104,9 @@ class Plan:
     loads: tuple[float, ...] = (1.0,)
     seeds: tuple[int, ...] = (1,)
     mode: Mode = "offline"
-    cluster: Mapping[str, Any] = None  # type: ignore[assignment]
+    cluster: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "cluster", dict(self.cluster or {}))
         for name in ("sources", "choices", "gpus", "loads", "seeds"):
             given = getattr(self, name)
             if not given:
