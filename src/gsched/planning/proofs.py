@@ -102,7 +102,7 @@ def _demand(slo: Slo, workload: Workload, mode: Mode) -> tuple[float, float]:
         return _cheapest(work[counted], int(np.ceil(needed - _ROUNDING * needed)), float(due[counted].max()))
     # The percentile lies between two requests; the lower one is in time, and so are all before it.
     place = share_of(slo.name) / 100 * (len(work) - 1)
-    return _cheapest(work, int(place * (1 - _ROUNDING)) + 1, float(workload.arrival(mode).max()) + slo.limit)
+    return _cheapest(work, int(place) + 1, float(workload.arrival(mode).max()) + slo.limit)
 
 
 def _cheapest(work: Floats, count: int, seconds: float) -> tuple[float, float]:
