@@ -20,6 +20,7 @@ from gsched.cli.generate import generate
 from gsched.cli.loadgen import loadgen
 from gsched.cli.model_server import model_server
 from gsched.cli.plan import plan
+from gsched.cli.plot import plot
 from gsched.cli.report import report
 from gsched.cli.run import run
 from gsched.cli.serve import serve
@@ -49,6 +50,7 @@ for command in (
     plan,
     whatif,
     report,
+    plot,
     run,
     calibrate,
     model_server,
