@@ -325,6 +325,7 @@ COMMANDS = (
     "plot",
     "trace",
     *("plan", "whatif"),
+    "report",
 )
 
 

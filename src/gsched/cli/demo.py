@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _GPUS, _SERVER = 16, 8
 _REQUESTS, _MINUTES = 400, 20
+_PAGE = "report.html"
 _TITLES: "dict[Mode, str]" = {
     "offline": "Offline[/bold]: all requests are there at time 0, as in a batch",
     "online": f"Online[/bold]: requests arrive over {_MINUTES} minutes, and policies cannot see the future",
@@ -39,12 +40,14 @@ def demo(
 
     Example: gsched demo
     """
+    from gsched.checker import check
     from gsched.cluster import Cluster
     from gsched.comparison import attempt
     from gsched.demo import CONFIG, DEADLINES, TIERS
     from gsched.generator import generate
     from gsched.load import save_config, save_requests
     from gsched.log_files import write_log
+    from gsched.report.page import PageRun, write_page
 
     cluster = Cluster(_GPUS, _SERVER)
     outcomes: dict[Mode, list[Outcome]] = {}
@@ -53,16 +56,20 @@ def demo(
         workload = generate(CONFIG, _REQUESTS, _MINUTES, seed=seed, tiers=TIERS, deadlines=DEADLINES)
         save_config(CONFIG, out_dir / "config.json")
         save_requests(workload, out_dir / "requests.yaml")
+        shown: list[PageRun] = []
         for mode in _TITLES:
             outcomes[mode] = []
             for policy in _policies(mode):
 
                 def keep(log: "Log", name: str = f"{policy.name}_{mode}.json") -> None:
                     write_log(log, out_dir / name)
+                    shown.append(PageRun(log, check(log, workload, cluster), name))
 
                 progress.stage(f"{policy.name}, {mode}")
                 found = attempt(workload, cluster, policy, mode, planning=progress.share, keep=keep)
                 outcomes[mode].append(found)
+        progress.stage("Writing the page")
+        write_page(out_dir / _PAGE, shown, workload=workload)
     if not quiet:
         _print(workload, outcomes, out_dir)
     return 0 if all(outcome.valid for runs in outcomes.values() for outcome in runs) else 1
@@ -88,7 +95,9 @@ def _print(workload: "Workload", outcomes: "dict[Mode, list[Outcome]]", director
         for note in comparison_notes(runs):
             console.print(note, markup=False)
     _print_verdict([outcome for runs in outcomes.values() for outcome in runs])
-    console.print(f"\n[bold]3. Your turn[/bold] (the files are in {directory}):\n")
+    console.print("\n[bold]3. See it[/bold]: who runs where and when, queues, latencies. Open in a browser:\n")
+    console.print(f"   {directory / _PAGE}", markup=False)
+    console.print(f"\n[bold]4. Your turn[/bold] (the files are in {directory}):\n")
     given = f"--config {directory}/config.json --requests {directory}/requests.yaml"
     program = _program()
     for words in (f"compare {given} --gpus 12", f"check {directory}/baseline_online.json {given}", "--help"):

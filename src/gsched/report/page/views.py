@@ -1,0 +1,188 @@
+"""Logs as a page shows them: under which name and colour, and with which figures."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gsched.bounds import lower_bounds
+from gsched.checker import Report
+from gsched.comparison import Outcome
+from gsched.log import Log
+from gsched.metrics import gap_percent
+from gsched.report.colours import Look, model_colours, policy_looks
+from gsched.report.page.schedule import Schedule, gpu_shares, request_seconds
+from gsched.workload import Floats, Mode, Workload
+
+_MODES: tuple[Mode, ...] = ("offline", "online")
+_BOUND = ("lower_bound", "lower_bound_name", "gap_percent")
+
+
+@dataclass(frozen=True)
+class PageRun:
+    """A log for a page.
+
+    Args:
+        log: the schedule, of gsched or of another tool.
+        report: what the checker found in it.
+        source: where the log is from, such as the name of its file.
+    """
+
+    log: Log
+    report: Report
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class View:
+    """A log on a page.
+
+    Args:
+        run: the log.
+        label: a name that no other log on the page has.
+        name: a name that no other log has with which it can be compared.
+        workload: what was executed, where that is known.
+    """
+
+    run: PageRun
+    label: str
+    name: str
+    workload: Workload | None = None
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The rows that can be drawn."""
+        return Schedule(self.run.log)
+
+    @property
+    def mode(self) -> Mode | None:
+        """How requests arrived, None where the summary does not say."""
+        mode = self.run.log.summary.get("mode")
+        return next((known for known in _MODES if known == mode), None)
+
+    @cached_property
+    def seconds(self) -> Floats | None:
+        """From arrival to completion of each completed request, ascending; None where the log does not tell."""
+        return request_seconds(self.schedule, self.workload)
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """Its figures as a comparison shows them: what the summary leaves out is worked out from the rows."""
+        stated = self.run.log.summary
+        summary: dict[str, Any] = {name: _number(value) for name, value in stated.items()}
+        given = {name: value for name, value in summary.items() if value is not None}
+        summary = summary | self._derived() | given | {"lower_bound_name": _text(stated.get("lower_bound_name"))}
+        if "lower_bound" not in stated:
+            summary |= self._bound(summary["makespan"])
+        found = tuple(f"{violation.rule}: {violation.message}" for violation in self.run.report.violations)
+        return Outcome(self.name, summary, found)
+
+    def _derived(self) -> dict[str, float]:
+        schedule, figures = self.schedule, {"makespan": self.schedule.makespan}
+        if schedule.cluster and schedule.makespan:
+            loading = float((schedule.start - schedule.begin).sum())
+            figures["average_utilization"] = 100 * float(gpu_shares(schedule).sum(axis=0).mean())
+            figures["switch_overhead_percent"] = 100 * loading / schedule.makespan
+        if self.seconds is not None and len(self.seconds):
+            median, p99 = np.percentile(self.seconds, [50, 99]).tolist()
+            figures |= {"average_request_time": float(self.seconds.mean()), "median_request_time": median}
+            figures["p99_request_time"] = p99
+        return figures
+
+    def _bound(self, makespan: float) -> dict[str, Any]:
+        """Return the bound on the makespan where the workload is known, the schedule sound and nothing measured."""
+        cluster, log = self.schedule.cluster, self.run.log
+        if not (self.workload and cluster and self.mode and self.run.report.valid) or log.summary.get("simulate"):
+            return {}
+        bound = lower_bounds(self.workload, cluster, self.mode, preloaded="placement" in log.extra).makespan
+        return dict(zip(_BOUND, (bound.value, bound.name, gap_percent(makespan, bound.value)), strict=True))
+
+    def number(self, figure: str) -> float | None:
+        """Return a figure, None where it is not known."""
+        return _number(self.outcome.summary.get(figure))
+
+    @property
+    def requests(self) -> int:
+        """How many requests there were, as far as the log tells."""
+        stated = self.run.log.summary.get("total_requests")
+        return stated if isinstance(stated, int) else len(self.run.log.request_id.values)
+
+
+def _number(value: Any) -> float | None:
+    """Return a value of a summary if it is a finite number, else None."""
+    return value if type(value) in (int, float) and math.isfinite(value) else None
+
+
+def groups_of(runs: Sequence[PageRun], workload: Workload | None) -> list[list[View]]:
+    """Return runs in groups that can be compared: of one mode, on one cluster, with as many requests."""
+    found: dict[tuple[Any, ...], list[int]] = {}
+    views = [View(run, label, label, workload) for run, label in zip(runs, _labels(runs), strict=True)]
+    for i, view in enumerate(views):
+        found.setdefault((view.mode, view.schedule.cluster, view.requests), []).append(i)
+    return [
+        [replace(views[i], name=name) for i, name in zip(members, _labels([runs[i] for i in members]), strict=True)]
+        for members in found.values()
+    ]
+
+
+def _labels(runs: Sequence[PageRun]) -> list[str]:
+    """Return the shortest words that tell runs apart."""
+    parts: list[Callable[[PageRun], str]] = [
+        lambda run: _text(run.log.summary.get("policy")) or run.source or "log",
+        lambda run: _text(run.log.summary.get("mode")),
+        lambda run: f"{run.log.cluster_fields.get('gpus', '')} GPUs",
+        lambda run: run.source,
+        lambda run: f"no. {1 + next(i for i, other in enumerate(runs) if other is run)}",
+    ]
+    labels = [parts[0](run) for run in runs]
+    for part in parts[1:]:
+        words = [part(run) for run in runs]
+        clash = {label for label in labels if labels.count(label) > 1}
+        named = list(zip(labels, words, strict=True))
+        apart = {label for label in clash if len({word for other, word in named if other == label}) > 1}
+        labels = [f"{label} ({word})" if label in apart and word else label for label, word in named]
+    return labels
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+class Palette:
+    """Colours of policies and models on a page, as CSS variables that follow light and dark.
+
+    Args:
+        policies: the names under which they are shown.
+        models: in the order of the configuration.
+    """
+
+    def __init__(self, policies: Iterable[str], models: Iterable[str]) -> None:
+        self.looks = policy_looks(policies)
+        self.models = model_colours(models)
+        self._policy = {name: f"var(--p{i})" for i, name in enumerate(self.looks)}
+        self._model = {name: f"var(--m{i})" for i, name in enumerate(self.models)}
+
+    def policy(self, name: str) -> tuple[str, Look]:
+        """Return a policy's colour in CSS, and its look."""
+        return self._policy[name], self.looks[name]
+
+    def model(self, name: str) -> str:
+        """Return a model's colour in CSS."""
+        return self._model[name]
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The number of each model, as in its variable."""
+        return {name: i for i, name in enumerate(self.models)}
+
+    def css(self) -> str:
+        """Return the variables' definitions."""
+        looks = list(self.looks.values())
+        light = "".join(f"--p{i}:{look.light};" for i, look in enumerate(looks))
+        dark = "".join(f"--p{i}:{look.dark};" for i, look in enumerate(looks))
+        models = "".join(f"--m{i}:{colour};" for i, colour in enumerate(self.models.values()))
+        schemes = f"@media screen and (prefers-color-scheme: dark){{:root:not(.paper){{{dark}}}}}"
+        return f":root{{{light}{models}}}{schemes}"
