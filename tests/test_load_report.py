@@ -1,15 +1,10 @@
 """The page about a load test: what it says, that nothing in the data can change it, and that a browser shows it."""
 
-import json
-import os
 import re
-import shutil
-import subprocess
-from html import escape, unescape
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from browser import Page, browse, probed
 
 from gsched.errors import InputError
 from gsched.live.loadgen.class_process import ClassPlan
@@ -80,33 +75,8 @@ def overload(qps=55.0, seconds=30.0, seed=1):
     return runs
 
 
-class Page(HTMLParser):
-    """What a page holds: its elements with their attributes, its text, and the cells of its rows by their first."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.text, self.elements, self.words, self.rows = text, [], "", []
-        self.in_cell = False
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
-            self.in_cell = True
-
-    def handle_data(self, data):
-        if not self.elements or self.elements[-1][0] == "style":
-            return
-        self.words += data
-        if self.in_cell:
-            self.rows[-1][-1] += data.strip()
-
-    def handle_endtag(self, tag):
-        self.in_cell = self.in_cell and tag not in ("td", "th")
+class LoadPage(Page):
+    """The page about a load test: its rows by their first cell, and its plots."""
 
     def row(self, name, table=0):
         """The cells of the row of a class in the first or second table."""
@@ -136,7 +106,7 @@ def points(data):
 def written(tmp_path):
     def write(runs, load=LOAD):
         write_report(runs, load, tmp_path / "report.html")
-        return Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+        return LoadPage((tmp_path / "report.html").read_text(encoding="utf-8"))
 
     return write
 
@@ -325,49 +295,19 @@ def test_it_is_written_whole_or_not_at_all(tmp_path):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "mine")]
 
 
-def browse(folder, page, *flags):
-    """Open a page in Chromium, and return the DOM and what its console said; a screenshot lands beside the page."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        reason = "chromium is not installed, so NOBODY HAS LOOKED whether a browser shows the report"
-        (pytest.fail if os.environ.get("GSCHED_REQUIRE_ALL") else pytest.skip)(reason)
-    profile = folder / f"profile{len(list(folder.iterdir()))}"
-    quiet = ("quic", "background-networking", "component-update", "sync")
-    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]
-    command += [*(f"--disable-{part}" for part in quiet), f"--user-data-dir={profile}", "--enable-logging=stderr"]
-    command += ["--v=0", "--dump-dom", f"--screenshot={page.with_suffix('.png')}", *flags, page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout, [line for line in done.stderr.splitlines() if re.search(":CONSOLE[:(]", line)]
-
-
-PROBE = """<!doctype html><meta name="color-scheme" content="light dark">
-<style>body { margin: 0 } iframe { border: 0; display: block }</style>
-<iframe width="%d" height="1600" srcdoc="%s"></iframe><script>
-onload = () => {
-  const view = frames[0], page = view.document, all = query => [...page.querySelectorAll(query)];
-  const style = element => view.getComputedStyle(element), box = element => element.getBoundingClientRect();
+SEEN = """
   const scale = ({a, b}) => Math.hypot(a, b);
   const size = text => parseFloat(style(text).fontSize) * scale(text.getScreenCTM());
   const svgs = all("figure svg"), letters = all("figure svg text");
-  document.title = JSON.stringify({
+  return {
     scroll: page.documentElement.scrollWidth,
     tables: all(".scroll").map(element => [element.scrollWidth, box(element).right]),
     plots: svgs.map(svg => [box(svg).width, box(svg).right]),
     letters: Math.min(...letters.map(size)),
     ink: [style(page.body).color, ...letters.map(text => style(text).fill)],
     line: style(all("figure path[style*=tier1]")[0]).stroke,
-  });
-};
-</script>"""
-
-
-def probed(folder, width, *flags):
-    """What a script around the page sees where the page has such a width; Chromium has no window below 500 px."""
-    probe = folder / "probe.html"
-    probe.write_text(PROBE % (width, escape((folder / "report.html").read_text(encoding="utf-8"))))
-    dom, console = browse(folder, probe, "--window-size=1200,1600", *flags)
-    assert console == []
-    return json.loads(unescape(re.search("<title>(.*?)</title>", dom)[1]))
+  };
+"""
 
 
 @pytest.fixture(scope="module")
@@ -401,7 +341,7 @@ def test_a_script_in_the_page_would_not_run(folder):
 
 @pytest.mark.parametrize(("width", "columns"), [(1200, 3), (390, 1)])
 def test_it_fits_a_desk_and_a_phone(folder, width, columns):
-    seen = probed(folder, width)
+    seen = probed(folder, folder / "report.html", width, SEEN)
     assert seen["scroll"] == width
     assert all(right <= width for _, right in (*seen["tables"], *seen["plots"]))
     assert (seen["tables"][0][0] > width) == (width == 390)  # scrolls within itself
@@ -415,7 +355,7 @@ def test_it_fits_a_desk_and_a_phone(folder, width, columns):
 def test_it_follows_light_and_dark(folder, scheme, ground, ink, line):
     from matplotlib.image import imread
 
-    seen = probed(folder, 1200, f"--blink-settings=preferredColorScheme={scheme}")
+    seen = probed(folder, folder / "report.html", 1200, SEEN, f"--blink-settings=preferredColorScheme={scheme}")
     assert len(set(seen["ink"])) == 1
     assert seen["ink"][0].startswith(f"rgb({ink}, ")
     assert seen["line"] == f"rgb({line})"

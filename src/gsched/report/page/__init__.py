@@ -21,7 +21,7 @@ from gsched.workload import Config, Workload
 __all__ = ["PageRun", "write_page"]
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("gantt.js", "pointer.js", "page.js")
+_SCRIPTS = ("data.js", "gantt.js", "pointer.js", "page.js")
 
 
 def write_page(

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from typing import NamedTuple
 
 from gsched.workload import Floats
@@ -21,6 +22,7 @@ class Axis(NamedTuple):
         low, high: its range.
         log: whether it is logarithmic; `low` is then above 0.
         whole: whether only whole numbers are labelled.
+        at: what to label instead, where there is room.
     """
 
     label: str
@@ -28,6 +30,7 @@ class Axis(NamedTuple):
     high: float
     log: bool = False
     whole: bool = False
+    at: tuple[float, ...] = ()
 
     def place(self, value: float) -> float:
         """Return where a value is, 0 at the low end and 1 at the high one."""
@@ -193,6 +196,8 @@ def _axes(frame: _Frame) -> str:
 
 def ticks(axis: Axis, most: int) -> list[float]:
     """Return round values to label on an axis, at most about so many."""
+    if axis.at and len(axis.at) <= 2 * most and _apart(axis):
+        return list(axis.at)
     if axis.log:
         return _log_ticks(axis, most)
     span = axis.high - axis.low
@@ -202,6 +207,12 @@ def ticks(axis: Axis, most: int) -> list[float]:
     step = max(math.ceil(step), 1) if axis.whole else step
     first, last = math.ceil(axis.low / step - 1e-9), math.floor(axis.high / step + 1e-9)
     return [number * step for number in range(first, last + 1)]
+
+
+def _apart(axis: Axis) -> bool:
+    """Return whether there is room for the labels that an axis asks for."""
+    places = [axis.place(value) for value in axis.at]
+    return all(after - before > 0.09 for before, after in pairwise(places))
 
 
 def _log_ticks(axis: Axis, most: int) -> list[float]:

@@ -74,8 +74,12 @@ class Sweep:
         (first, count), cases = wins.most_common(1)[0], wins.total()
         where = f"{count} of {cases} settings" if cases > 1 else "the one setting"
         rivals = ", ".join(f"{policy} in {number}" for policy, number in wins.most_common()[1:])
-        best = "Best: the smallest mean over the seeds, offline of the makespan, online of the P99."
-        return f"{first} is best in {where} of the sweep", f"{best} Otherwise {rivals}." if rivals else best
+        sentences = ["Best: the smallest mean over the seeds, offline of the makespan, online of the P99."]
+        if rivals:
+            sentences.append(f"Otherwise {rivals}.")
+        if any(run.get("deployment_time_seconds") is not None for run in self.runs):
+            sentences.append("A static deployment has its models in place before time 0, which costs it nothing here.")
+        return f"{first} is best in {where} of the sweep", " ".join(sentences)
 
     def about(self) -> str:
         """Return of what the sweep consists."""
@@ -128,10 +132,12 @@ class Sweep:
     def _series(self, group: _Group, over: str, fixed: str, values: Sequence[float], palette: Palette) -> Iterator[str]:
         """Yield charts over GPUs or load, for each value of the other; the first, or that of load 1, is open."""
         shown = self.shown if over == "gpus" else self.shown[4:]
+        amount = "requests" if group.mode == "offline" else "rate of arrivals"
+        label = "GPUs" if over == "gpus" else f"load, times the workload's {amount}"
         opened = values.index(1.0) if fixed == "load" and 1.0 in values else 0
         for i, value in enumerate(values):
             runs = [run for run in group.runs if run[fixed] == value]
-            charts = "".join(filter(None, (_curve_chart(runs, figure, over, palette) for figure in shown)))
+            charts = "".join(filter(None, (_curve_chart(runs, figure, over, label, palette) for figure in shown)))
             where = f"at load {value:g}" if fixed == "load" else f"on {value:,} GPUs"
             if len(values) == 1:
                 yield f'<div class="plots">{charts}</div>'
@@ -177,21 +183,16 @@ def _named_apart(runs: Sequence[Run]) -> list[Run]:
     ]
 
 
-def _curve_chart(runs: Sequence[Run], shown: _Shown, over: str, palette: Palette) -> str:
+def _curve_chart(runs: Sequence[Run], shown: _Shown, over: str, label: str, palette: Palette) -> str:
     """Return the chart of one figure; nothing where no run has it."""
     groups: Mapping[Any, Mapping[str, Mapping[float, Interval]]] = curves(runs, shown.figure, over, apart=())
     if not groups:
         return ""
     policies = groups[()]
     points = [(x, found) for of in policies.values() for x, found in of.items()]
-    left, right = min(x for x, _ in points), max(x for x, _ in points)
-    margin = (right - left) * 0.04 or max(right * 0.1, 0.5)
-    x = Axis(
-        "GPUs" if over == "gpus" else "load, times the recorded arrival rate",
-        left - margin,
-        right + margin,
-        whole=over == "gpus",
-    )
+    at = sorted({x for x, _ in points})
+    margin = (at[-1] - at[0]) * 0.04 or max(at[-1] * 0.1, 0.5)
+    x = Axis(label, at[0] - margin, at[-1] + margin, whole=over == "gpus", at=tuple(at))
     y = axis_to(shown.axis, max(max(found.mean, min(found.high, 2 * found.mean)) for _, found in points))
     form: Callable[[float], str] = shown.form.format
     lines = []
