@@ -1,6 +1,5 @@
 """The smallest of several sizes that will do, where asking is expensive and more is not always better."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,8 +31,8 @@ def smallest(sizes: Sequence[int], lack: Callable[[int], float], below: int = BE
 
     - the answer will do, and no smaller size that was tried will;
     - each of the `below` sizes right below the answer was tried and will not do;
-    - without an answer, the smallest and the largest size were tried, and the neighbours of the one that lacks least
-      (unless all lack infinitely much), and none will do;
+    - without an answer, the smallest and the largest size were tried, and the neighbours of the one that lacks least,
+      and none will do;
     - where every size above one that will do will do, too, the answer is the smallest of all that will;
     - no size is tried twice.
 
@@ -79,8 +78,6 @@ def _gallop(ask: Callable[[int], float], count: int) -> dict[int, float]:
 def _beside_best(known: Mapping[int, float]) -> list[int]:
     """Return the positions halfway between the one that lacks least and those known next to it."""
     best = min(known, key=lambda position: (known[position], position))
-    if known[best] == math.inf:
-        return []
     next_to = [
         max((position for position in known if position < best), default=best),
         min((position for position in known if position > best), default=best),

@@ -19,7 +19,6 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LIMIT = re.compile(r"(?P<name>[a-z0-9.]+)=(?P<amount>[0-9.]+)(?P<unit>[smh]?)")
 _PERCENTILE = re.compile(r"p([0-9]{1,2}(\.[0-9]+)?)")
 _HINT = "such as p99=60s, p50=1.5m, mean=20, max=2m or makespan=1h"
-_DIGITS = 9  # of a percentage that can be told from rounding
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,7 @@ class Slo:
 
     def holds(self, figure: float) -> bool:
         """Tell whether a figure keeps the limit."""
-        if self.name == "attainment":
-            return round(figure, _DIGITS) >= round(self.limit, _DIGITS)
-        return figure <= self.limit
+        return figure >= self.limit if self.name == "attainment" else figure <= self.limit
 
     def excess(self, figure: float) -> float:
         """Return the figure as a multiple of the limit, or for `attainment` the limit as one of the figure."""
