@@ -47,8 +47,8 @@ def _page(runs: Sequence[PageRun], results: Results | None, workload: Workload |
     groups = groups_of(runs, workload)
     views = [view for group in groups for view in group]
     sweep = Sweep(results) if results else None
-    configured = list(workload.config.models) if workload else []
-    used = [name for view in views for name in view.run.log.model_name.values]
+    used = dict.fromkeys(name for view in views for name in view.models)
+    configured = [name for name in workload.config.models if name in used] if workload else []
     palette = Palette([*(view.name for view in views), *(sweep.policies if sweep else ())], [*configured, *used])
     script = "".join(_read(name) for name in _SCRIPTS)
     headline, lead = _head(groups, sweep)

@@ -14,7 +14,7 @@ from gsched.checker.outcome import read_outcome
 from gsched.report.page.schedule import Schedule
 
 UNKNOWN = 2**32 - 1
-_FINEST = 2**27  # ticks of the longest time: finer than anyone sees, and a sum of two fits 32 bits
+_FINEST = 2**28  # ticks of the longest time: finer than anyone sees, and a sum of two fits 32 bits
 _TYPES = ((np.uint8, 1), (np.uint16, 2), (np.uint32, 4))
 
 
@@ -33,7 +33,7 @@ def pack(schedule: Schedule, models: Mapping[str, int]) -> str:
         "run": _ticks(schedule.end - schedule.start, unit),
         "request": log.request_id.codes[schedule.rows],
         "step": log.node_id.codes[schedule.rows],
-        "model": np.array([models[name] for name in log.model_name.values], np.int64)[schedule.model],
+        "model": np.array([models.get(name, 0) for name in log.model_name.values], np.int64)[schedule.model],
         "node": bars.node,
         "row": bars.row,
         "size": bars.size,

@@ -19,7 +19,7 @@ from gsched.report.page.schedule import (
     gpu_shares,
     queue_lengths,
 )
-from gsched.report.page.views import Palette, View
+from gsched.report.page.views import Palette, View, number_in
 from gsched.report.tables import comparison_cells, comparison_columns
 from gsched.workload import Config, Floats
 
@@ -165,7 +165,8 @@ def _charts(view: View, palette: Palette) -> Iterable[str]:
 def _by_model(view: View, queue: Floats, edges: Floats, palette: Palette) -> Layers:
     """Return the queues of the models, those with the least in them as one."""
     names = view.run.log.model_name.values
-    order = np.argsort(-queue.sum(axis=1), kind="stable").tolist()
+    total = queue.sum(axis=1)
+    order = [i for i in np.argsort(-total, kind="stable").tolist() if total[i] > 0]
     shown = sorted(order[:MOST_MODELS], key=lambda i: palette.numbers[names[i]])
     labels = [names[i] for i in shown]
     colours, values = [palette.model(name) for name in labels], [queue[i] for i in shown]
@@ -204,6 +205,9 @@ _TIER_COLUMNS = (
 )
 
 
+_SLO = [title for title, _, _ in _TIER_COLUMNS].index("SLO")
+
+
 def tiers(view: View) -> str:
     """Return the table of the tiers, where the summary has them."""
     found = view.run.log.summary.get("tiers")
@@ -212,18 +216,14 @@ def tiers(view: View) -> str:
     rows = []
     for tier, figures in found.items():
         known = figures if isinstance(figures, Mapping) else {}
-        cells = [_cell(known.get(figure), form) for _, figure, form in _TIER_COLUMNS]
-        share = known.get("slo_attainment_percent")
-        if cells[2] != "-":
-            cells[2] = f'<div class="share" style="--share:{share:.1f}%">{cells[2]}</div>'
+        numbers = [number_in(known.get(figure)) for _, figure, _ in _TIER_COLUMNS]
+        cells = ["-" if n is None else column[2].format(n) for n, column in zip(numbers, _TIER_COLUMNS, strict=True)]
+        if (share := numbers[_SLO]) is not None:
+            cells[_SLO] = f'<div class="share" style="--share:{share:.1f}%">{cells[_SLO]}</div>'
         rows.append([f"tier {escape(str(tier))}", *cells])
     what = "SLO: share of the deadlines that were met. good/s: requests done in time, per second. The rest are seconds"
     heading = f"<h3>Tiers</h3>{QUIET.format(f'{what} from arrival to completion.')}"
     return heading + table(["tier", *(title for title, _, _ in _TIER_COLUMNS)], rows, "Tiers")
-
-
-def _cell(value: Any, form: str) -> str:
-    return form.format(value) if type(value) in (int, float) else "-"
 
 
 def incidents(view: View) -> str:

@@ -1,6 +1,5 @@
 """Logs as a page shows them: under which name and colour, and with which figures."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,6 +9,8 @@ import numpy as np
 
 from gsched.bounds import lower_bounds
 from gsched.checker import Report
+from gsched.checker.deployment import read_deployment
+from gsched.cluster import LARGEST
 from gsched.comparison import Outcome
 from gsched.log import Log
 from gsched.metrics import gap_percent
@@ -64,6 +65,14 @@ class View:
         return next((known for known in _MODES if known == mode), None)
 
     @cached_property
+    def models(self) -> list[str]:
+        """The models that were executed or stand on GPUs."""
+        log = self.run.log
+        executed = [log.model_name.values[code] for code in np.unique(log.model_name.codes).tolist()]
+        placed = [name for on_gpu in read_deployment(log.extra).models_on.values() for name in sorted(on_gpu)]
+        return list(dict.fromkeys([*executed, *placed]))
+
+    @cached_property
     def seconds(self) -> Floats | None:
         """From arrival to completion of each completed request, ascending; None where the log does not tell."""
         return request_seconds(self.schedule, self.workload)
@@ -72,7 +81,7 @@ class View:
     def outcome(self) -> Outcome:
         """Its figures as a comparison shows them: what the summary leaves out is worked out from the rows."""
         stated = self.run.log.summary
-        summary: dict[str, Any] = {name: _number(value) for name, value in stated.items()}
+        summary: dict[str, Any] = {name: number_in(value) for name, value in stated.items()}
         given = {name: value for name, value in summary.items() if value is not None}
         summary = summary | self._derived() | given | {"lower_bound_name": _text(stated.get("lower_bound_name"))}
         if "lower_bound" not in stated:
@@ -102,7 +111,7 @@ class View:
 
     def number(self, figure: str) -> float | None:
         """Return a figure, None where it is not known."""
-        return _number(self.outcome.summary.get(figure))
+        return number_in(self.outcome.summary.get(figure))
 
     @property
     def requests(self) -> int:
@@ -111,9 +120,9 @@ class View:
         return stated if isinstance(stated, int) else len(self.run.log.request_id.values)
 
 
-def _number(value: Any) -> float | None:
-    """Return a value of a summary if it is a finite number, else None."""
-    return value if type(value) in (int, float) and math.isfinite(value) else None
+def number_in(value: Any) -> float | None:
+    """Return a value of a summary if it is a number of sane size, else None."""
+    return value if type(value) in (int, float) and abs(value) <= LARGEST else None
 
 
 def groups_of(runs: Sequence[PageRun], workload: Workload | None) -> list[list[View]]:

@@ -89,7 +89,7 @@ def about(group: Sequence[View]) -> str:
     view = group[0]
     log, cluster = view.run.log, view.schedule.cluster
     requests = view.requests
-    parts = [_counted(requests, "request"), _counted(len(log), "node"), _counted(len(log.model_name.values), "model")]
+    parts = [_counted(requests, "request"), _counted(len(log), "node"), _counted(len(view.models), "model")]
     where = f"on {_counted(len(view.schedule.gpus), 'GPU')}"
     if cluster:
         servers = f" in servers of {cluster.server_size}" if cluster.server_size < cluster.gpus else ""
