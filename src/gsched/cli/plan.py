@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from gsched.policies import Policy
     from gsched.workload import Mode
 
-_PICTURES = (".svg", ".png", ".pdf")
-
 
 def plan(
     config: options.ConfigPath,
@@ -107,9 +105,10 @@ def _require_picture(path: Path) -> None:
     """Raise an `InputError` where a picture could not be written."""
     from gsched.cli.extras import require_extra
     from gsched.files import require_folder
+    from gsched.pictures import FORMATS
 
-    if path.suffix.lower() not in _PICTURES:
-        raise InputError.one(path, "", "is no picture that can be drawn", f"name it {', '.join(_PICTURES)}")
+    if path.suffix.removeprefix(".").lower() not in FORMATS:
+        raise InputError.one(path, "", "is no picture that can be drawn", f"name it .{', .'.join(FORMATS)}")
     require_extra("report", "matplotlib")
     require_folder(path.parent)
 

@@ -1,13 +1,21 @@
 """The curves of a search for the smallest cluster, as a picture."""
 
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gsched.files import whole_file
+from gsched.pictures import write_picture
 from gsched.planning import Plan
 from gsched.report.colours import policy_looks
+from gsched.report.panels import DPI, Panel, Picture, count_axis, draw, line_look, numbers, size_of, value_axis
 
-_GREY = "#555555"
-_WIDE = 10  # times the smallest value: from there on, an axis is logarithmic
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+_WIDE = 10  # times the smallest value; from there on, a line that crosses the limit is seen on a logarithmic axis only
+_LIMIT: dict[str, Any] = {"color": "#444444", "linestyle": (0, (1, 1.5)), "linewidth": 1.3}
 
 
 def plot_plan(plan: Plan, path: Path) -> None:
@@ -20,32 +28,39 @@ def plot_plan(plan: Plan, path: Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    from matplotlib.figure import Figure
+    title = f"{plan.slos[0].name} by cluster size"
+    picture = Picture(path.stem, title, [Panel("", partial(_curves, plan), "")], partial(_key, plan))
+    with whole_file(path) as file:
+        form = path.suffix.removeprefix(".").lower()
+        write_picture(file, form, partial(draw, picture), size_of(picture), dpi=DPI)
 
-    slo, curves = plan.slos[0], [found for found in plan.policies if found.curve]
-    looks = policy_looks(found.policy for found in curves)
-    picture = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = picture.add_subplot()
-    values = [slo.limit]
-    for found in curves:
-        look = looks[found.policy]
-        figures = [point.figures[slo.name] for point in found.curve]
-        values += figures
-        gpus = [point.gpus for point in found.curve]
-        (line,) = axes.plot(gpus, figures, label=found.policy, color=look.light, marker=look.marker, linewidth=1.5)
-        if look.dashes:
-            line.set_dashes(look.dashes)
-    axes.axhline(slo.limit, color=_GREY, linewidth=1, linestyle="--", label=str(slo))
-    sizes = [point.gpus for found in curves for point in found.curve]
-    if max(sizes) > _WIDE * min(sizes):
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter(lambda gpus, _: f"{gpus:,g}")
+
+def _lines(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Return how the line of each policy that ran is drawn."""
+    ran = [found.policy for found in plan.policies if found.curve]
+    return {policy: line_look(look) for policy, look in policy_looks(ran).items()}
+
+
+def _curves(plan: Plan, axes: "Axes") -> None:
+    slo, lines = plan.slos[0], _lines(plan)
+    shown = [(found.policy, point) for found in plan.policies for point in found.curve]
+    for policy, line in lines.items():
+        points = [(point.gpus, point.figures[slo.name]) for name, point in shown if name == policy]
+        axes.plot(*zip(*points, strict=True), **line)
+    axes.axhline(slo.limit, **_LIMIT)
+    count_axis(axes, "GPUs", [point.gpus for _, point in shown])
+    label = "deadlines met (%)" if slo.name == "attainment" else f"{slo.name} (s)"
+    values = [slo.limit, *(point.figures[slo.name] for _, point in shown)]
+    value_axis(axes, label, values)
     if min(values) > 0 and max(values) > _WIDE * min(values):
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda figure, _: f"{figure:,g}")
-    axes.set_xlabel("GPUs")
-    axes.set_ylabel("deadlines met (%)" if slo.name == "attainment" else f"{slo.name} (s)")
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
-    with whole_file(path) as file:
-        picture.savefig(file, format=path.suffix.removeprefix(".").lower(), dpi=200)
+        axes.set_ylim(0.8 * min(values), 1.25 * max(values))
+        axes.set_ylabel(f"{label}, log scale")
+        numbers(axes.yaxis)
+
+
+def _key(plan: Plan) -> "list[Artist]":
+    from matplotlib.lines import Line2D
+
+    policies: list[Artist] = [Line2D([], [], label=name, **line) for name, line in _lines(plan).items()]
+    return [*policies, Line2D([], [], label=str(plan.slos[0]), **_LIMIT)]
