@@ -18,6 +18,11 @@ LOAD = 0.7
 SECONDS = {"small": 5.0, "medium": 10.0, "large": 15.0}  # mean execution time by model
 GSCHED = Path(sys.executable).with_name("gsched")
 REPEAT = 3
+ROOT = Path(__file__).parents[1]
+SIMPLE = ROOT / "src" / "gsched" / "sweep" / "suites" / "simple.json"
+SWEPT = ("baseline", "edf", "offline", "improved", "hybrid", "static", "online")
+SIZES = (4, 6, 8, 10, 12, 16, 20, 30)
+PLANS = {"documents": "p99=120s", "support": "p99=60s", "studio": "p99=600s"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         jobs = make_jobs(folder, big=300 if options.quick else 1_000_000, medium=200 if options.quick else 10_000)
+        jobs += make_views(folder, seeds=1 if options.quick else 10, requests=20 if options.quick else 2000)
         usages = [Usage() for _ in jobs]
         for job in jobs:
             _say(f"{job.name}: warm up")
@@ -91,6 +97,42 @@ def make_jobs(folder: Path, big: int, medium: int) -> list[Job]:
         Job("gsched --help", ["--help"], 0.3),
         _simulation("simulate 500 requests, no compiled code", config, 500, "yaml", 2.0, cold=True),
     ]
+
+
+def make_views(folder: Path, seeds: int, requests: int) -> list[Job]:
+    """Return the jobs that search and show: a sweep, plans, and a page of about 2.8 times so many nodes."""
+    sizes = SIZES if seeds > 1 else SIZES[:1]
+    options: dict[str, Any] = {"--config": SIMPLE, "--num-requests": 500, "--gpus": ",".join(map(str, sizes))}
+    options |= {"--seeds": seeds, "--out": folder / "sweep"}
+    sweep = ["bench", *_arguments(options), "--fresh", *(word for name in SWEPT for word in ("--policy", name))]
+    name = f"sweep, {len(SWEPT)} policies, {len(sizes)} sizes, {seeds} seeds"
+    plans = PLANS if seeds > 1 else {"support": "p99=600s"}
+    table = [folder / "sweep" / "results.parquet"]
+    return [
+        Job(name, sweep, 60.0, results=table),
+        Job(f"{name}, no compiled code", sweep, 60.0, results=table, cold=True),
+        *(Job(f"plan {name}, {slo}", _plan(name, slo), 30.0) for name, slo in plans.items()),
+        _page(folder, requests),
+    ]
+
+
+def _plan(name: str, slo: str) -> list[str]:
+    files = sorted((ROOT / "examples").glob(f"{name}_requests.*"))
+    return ["plan", "--config", str(ROOT / "examples" / f"{name}.json"), "--requests", str(files[0]), "--slo", slo]
+
+
+def _page(folder: Path, requests: int) -> Job:
+    """Simulate, and return the job that makes the page."""
+    config = ROOT / "examples" / "documents.json"
+    options: dict[str, Any] = {"--config": config, "--num-requests": requests, "--duration": requests / 10, "--seed": 1}
+    drawn = folder / "page_requests.parquet"
+    generated = _arguments(options | {"--format": "parquet", "--output-prefix": folder / "page"})
+    simulated = ["--config", str(config), "--requests", str(drawn), "--gpus", "16", "--out", str(folder)]
+    for words in (["generate", *generated], ["simulate", *simulated]):
+        subprocess.run([GSCHED, *words], check=True, stdout=subprocess.DEVNULL)
+    log, page = folder / "baseline_execution_log.json", folder / "page.html"
+    given = ["--config", str(config), "--requests", str(drawn), "--output", str(page)]
+    return Job(f"page of a log of {requests:,} requests", ["report", str(log), *given], 10.0, results=[page])
 
 
 def make_config() -> dict[str, Any]:
@@ -144,11 +186,11 @@ def _arguments(options: dict[str, Any]) -> list[str]:
 
 def as_text(measured: Sequence[tuple[Job, Usage]]) -> str:
     """Return a table with the target beside each figure."""
-    lines = [f"{'job':<44}{'CPU s':>8}{'best':>8}{'target':>8}{'peak MB':>10}{'target':>8}"]
+    lines = [f"{'job':<52}{'CPU s':>8}{'best':>8}{'target':>8}{'peak MB':>10}{'target':>8}"]
     for job, usage in measured:
         cpu = f"{statistics.median(usage.cpu):>8.2f}{min(usage.cpu):>8.2f}{job.cpu_target:>8.1f}"
         target = "" if job.memory_target is None else f"{job.memory_target:.0f}"
-        lines.append(f"{job.name:<44}{cpu}{max(usage.memory):>10.0f}{target:>8}")
+        lines.append(f"{job.name:<52}{cpu}{max(usage.memory):>10.0f}{target:>8}")
     return "\n".join(lines)
 
 

@@ -95,7 +95,7 @@ def test_quick_end_to_end_run_measures_every_job():
         [sys.executable, FOLDER / "end_to_end.py", "--quick", "--json"], capture_output=True, text=True, check=True
     )
     jobs = json.loads(done.stdout)
-    assert len(jobs) == 4
+    assert len(jobs) == 8
     for job in jobs:
         assert job["cpu"][0] > 0
         assert job["memory"][0] > 5
