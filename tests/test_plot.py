@@ -183,6 +183,13 @@ def test_axes_begin_at_zero_unless_they_say_otherwise() -> None:
     assert list(axes.get_xticks()) == list(SIZES)
 
 
+def test_next_to_nothing_is_shown_as_such() -> None:
+    gaps = {4: 1e-9, 8: 0.5, 40: 80.0}
+    axes = drawn(one([run | {"gap_percent": gaps[run["gpus"]]} for run in sweep()], "gap"))
+    assert axes.get_yscale() == "symlog"
+    assert axes.yaxis.get_transform().linthresh == 0.001  # a ten-thousandth of the largest, or less
+
+
 def test_wide_intervals_do_not_squeeze_the_means() -> None:
     runs = [run | {"makespan": 100.0 + 99 * run["seed"]} for run in sweep() if run["seed"] < 3]
     assert drawn(one(runs, "makespan")).get_ylim()[1] == pytest.approx(1.06 * 1.5 * (100 + 99 * 1.5))
@@ -190,17 +197,21 @@ def test_wide_intervals_do_not_squeeze_the_means() -> None:
 
 def test_distributions_are_means_of_percentiles_at_the_middle_size() -> None:
     picture = one(sweep(), "latency-cdf")
-    assert [panel.title for panel in picture.panels] == ["w, 8 GPUs"]
+    assert picture.title == "Distribution of request times, 8 GPUs: means of 3 seeds"
+    assert [panel.title for panel in picture.panels] == ["w"]
     for policy, (seconds, share) in lines(drawn(picture)).items():
         assert seconds == pytest.approx(np.arange(101.0) * (1 + POLICIES.index(policy)) + 2 + 8)
         assert share == list(range(101))
-    assert [panel.title for panel in one(sweep(), "latency-cdf", gpus=40).panels] == ["w, 40 GPUs"]
+    assert ", 40 GPUs:" in one(sweep(), "latency-cdf", gpus=40).title
+    mixed = [run for run in sweep(("w", "x")) if run["workload"] == "w" or run["gpus"] != 8]
+    assert [panel.title for panel in one(mixed, "latency-cdf").panels] == ["w, 8 GPUs", "x, 4 GPUs"]
 
 
 def test_request_times_are_drawn_by_load() -> None:
     runs = sweep(loads=(0.5, 2.0))
     picture = one(runs, "latency-load", gpus=4)
-    assert [panel.title for panel in picture.panels] == ["w, 4 GPUs: P50", "w, 4 GPUs: P99"]
+    assert picture.title == "Request times by load, 4 GPUs: means of 3 seeds, 95% intervals"
+    assert [panel.title for panel in picture.panels] == ["w: P50", "w: P99"]
     for panel, column in enumerate(("median_request_time", "p99_request_time")):
         axes = drawn(picture, panel)
         for policy, (loads, seconds) in lines(axes).items():

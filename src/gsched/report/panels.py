@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gsched.errors import InputError
@@ -24,8 +25,10 @@ _HEIGHT, _ALONE = 2.5, 3.3  # inches of a panel among others, and of one that is
 _KEY_COLUMNS = 5
 _MOST_COLUMNS = 3
 _DECADES_FROM = 50  # an axis is logarithmic where the largest value is that many times the smallest above 0
+_MOST_RATIO = 1e4  # of values on the logarithmic piece of an axis
 _REACH = 1.5  # times the largest mean: what intervals may add to an axis
 _MOST_TICKS = 8
+_LINE = 90  # characters of a title's line across the page
 _LONGEST = 40  # characters of a name that become part of a file's
 
 
@@ -113,7 +116,7 @@ def draw(picture: Picture, figure: "Figure") -> None:
     places = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel, axes in zip(picture.panels, places, strict=False):
         panel.draw(axes)
-        axes.set_title(panel.title, fontsize="medium")
+        axes.set_title(fill(panel.title, _LINE // columns), fontsize="medium")
     for axes in places[len(picture.panels) :]:
         axes.set_axis_off()
     figure.suptitle(picture.title, fontsize="large")
@@ -140,8 +143,8 @@ def numbers(axis: "Axis") -> None:
 def value_axis(axes: "Axes", label: str, means: Sequence[float], highs: Sequence[float] = ()) -> None:
     """Let the y axis begin at 0, or be logarithmic where values differ by decades, which its label then says.
 
-    Zeros among decades stand below the smallest of the others, on a linear piece of the axis. Of an interval that is
-    far wider than the values, as those of two seeds are, the axis shows a part.
+    Zeros among decades, and what is next to nothing, stand below the others on a linear piece of the axis. Of an
+    interval that is far wider than the values, as those of two seeds are, the axis shows a part.
     """
     from math import floor, log10
 
@@ -149,8 +152,9 @@ def value_axis(axes: "Axes", label: str, means: Sequence[float], highs: Sequence
     most = max(above, default=1.0)
     top = max(most, min(max(highs, default=0.0), _REACH * most))
     if above and most >= _DECADES_FROM * min(above):
-        if len(above) < len(means):
-            axes.set_yscale("symlog", linthresh=10.0 ** floor(log10(min(above))))
+        low = max(min(above), most / _MOST_RATIO)
+        if low > min(means):
+            axes.set_yscale("symlog", linthresh=10.0 ** floor(log10(low)))
             axes.set_ylim(0, 1.5 * top)
         else:
             axes.set_yscale("log")

@@ -63,11 +63,20 @@ class _Sweep:
         """Return what a panel is about: the workload, and the load where there are several."""
         return f"{place[0]}, load {place[1]:g}" if len(self.loads) > 1 else place[0]
 
-    def at_size(self, workload: str) -> tuple[int, list[Run]]:
-        """Return the cluster size that is shown of a workload, and the runs with it."""
-        sizes = sorted({run["gpus"] for run in self.runs if run["workload"] == workload})
-        size = self.gpus or sizes[(len(sizes) - 1) // 2]
-        return size, [run for run in self.runs if run["workload"] == workload and run["gpus"] == size]
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The cluster size that is shown of each workload, where only one is."""
+        found: dict[str, set[int]] = {}
+        for run in self.runs:
+            found.setdefault(run["workload"], set()).add(run["gpus"])
+        return {workload: self.gpus or sorted(sizes)[(len(sizes) - 1) // 2] for workload, sizes in found.items()}
+
+    def size_of(self, workload: str | None = None) -> str:
+        """Return the cluster size for a panel's title, or for the picture's, where all panels have the same."""
+        sizes = self.sizes
+        same = len(set(sizes.values())) == 1
+        size = next(iter(sizes.values())) if workload is None else sizes[workload]
+        return f", {size:,} GPUs" if same == (workload is None) else ""
 
     def key(self, policies: Iterable[str], *references: str) -> "list[Artist]":
         """Return a line for each policy, in the order of all, and for each reference."""
@@ -259,17 +268,18 @@ def _utilization(sweep: _Sweep) -> Picture:
 def _latency_cdf(sweep: _Sweep) -> Picture:
     panels = []
     policies: set[str] = set()
-    for workload in dict.fromkeys(run["workload"] for run in sweep.runs):
-        size, runs = sweep.at_size(workload)
+    for workload, size in sweep.sizes.items():
+        runs = [run for run in sweep.runs if run["workload"] == workload and run["gpus"] == size]
         for load in sorted({run["load"] for run in runs}):
             lines = _percentiles(run for run in runs if run["load"] == load)
             if lines:
                 policies |= lines.keys()
-                title = f"{sweep.title((workload, load))}, {size:,} GPUs"
-                panels.append(Panel(title, partial(_draw_cdfs, sweep.looks, lines), sweep.title((workload, load))))
+                title = sweep.title((workload, load))
+                draw = partial(_draw_cdfs, sweep.looks, lines)
+                panels.append(Panel(title + sweep.size_of(workload), draw, title))
     if not panels:
         raise _UndrawableError("no run has latency_percentiles")
-    title = "Distribution of request times" + sweep.means.removesuffix(", 95% intervals")
+    title = f"Distribution of request times{sweep.size_of()}{sweep.means.removesuffix(', 95% intervals')}"
     return Picture("latency-cdf", title, panels, lambda: sweep.key(policies))
 
 
@@ -296,17 +306,18 @@ def _latency_load(sweep: _Sweep) -> Picture:
     if len(sweep.loads) < 2:
         raise _UndrawableError("the sweep has only one load")
     panels, policies = [], set[str]()
-    for workload in dict.fromkeys(run["workload"] for run in sweep.runs):
-        size, runs = sweep.at_size(workload)
+    for workload, size in sweep.sizes.items():
+        runs = [run for run in sweep.runs if run["workload"] == workload and run["gpus"] == size]
         for percentile, column in (("P50", "median_request_time"), ("P99", "p99_request_time")):
             for group in curves(runs, methodcaller("get", column), "load").values():
                 policies |= group.keys()
-                title = f"{workload}, {size:,} GPUs: {percentile}"
+                title = f"{workload}{sweep.size_of(workload)}: {percentile}"
                 draw = partial(_draw_loads, sweep.looks, group, f"{percentile} of {_REQUEST_TIME}")
                 panels.append(Panel(title, draw, f"{workload}_{percentile}"))
     if not panels:
         raise _UndrawableError("no run has request times")
-    return Picture("latency-load", "Request times by load" + sweep.means, panels, lambda: sweep.key(policies))
+    title = f"Request times by load{sweep.size_of()}{sweep.means}"
+    return Picture("latency-load", title, panels, lambda: sweep.key(policies))
 
 
 def _draw_loads(looks: Mapping[str, Look], group: Curves, label: str, axes: "Axes") -> None:
