@@ -16,7 +16,7 @@ from gsched.errors import InputError
 from gsched.generator import generate
 from gsched.load import save_config, save_requests
 from gsched.report.sweeps import claims_table
-from gsched.sweep.plan import Plan
+from gsched.sweep.definition import Sweep
 from gsched.sweep.read import read_sweep
 from gsched.sweep.results import Results, read_results
 
@@ -116,11 +116,11 @@ def test_the_shipped_suite_is_what_the_script_runs(here: Path) -> None:
 
 
 def test_the_shipped_suite_has_the_sizes_of_its_document() -> None:
-    plan = Plan(**read_sweep(ROOT / "src" / "gsched" / "sweep" / "suites" / "offline.yaml"))
-    assert (plan.gpus[0], plan.gpus[-1], len(plan.gpus), len(plan.seeds), len(plan.choices)) == (4, 30, 8, 10, 7)
-    simple = plan.sources["simple"].config.models
+    sweep = Sweep(**read_sweep(ROOT / "src" / "gsched" / "sweep" / "suites" / "offline.yaml"))
+    assert (sweep.gpus[0], sweep.gpus[-1], len(sweep.gpus), len(sweep.seeds), len(sweep.choices)) == (4, 30, 8, 10, 7)
+    simple = sweep.sources["simple"].config.models
     assert {model.gpus_required for model in simple.values()} == {1, 4}
-    assert max(model.gpus_required for model in plan.sources["complex"].config.models.values()) == 4
+    assert max(model.gpus_required for model in sweep.sources["complex"].config.models.values()) == 4
 
 
 def table_of(runs: list[dict[str, Any]]) -> list[list[str]]:

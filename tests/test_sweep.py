@@ -27,9 +27,9 @@ from gsched.load import save_config, save_requests
 from gsched.log import Log
 from gsched.metrics import request_times
 from gsched.sweep import run_sweep
+from gsched.sweep.definition import Case, Choice, Source, Sweep
 from gsched.sweep.intervals import curves, interval, speedups
 from gsched.sweep.journal import JOURNAL, journal
-from gsched.sweep.plan import Case, Choice, Plan, Source
 from gsched.sweep.read import drawn, recorded
 from gsched.sweep.results import Results, read_results, write_results
 from gsched.sweep.runs import Runner
@@ -42,7 +42,7 @@ def choices(*names: str) -> dict[str, Choice]:
     return {name: Choice(name, {}) for name in names}
 
 
-PLAN = Plan({"demo": DRAWN}, choices("baseline", "improved"), (4, 6), seeds=(1, 2))
+SWEEP = Sweep({"demo": DRAWN}, choices("baseline", "improved"), (4, 6), seeds=(1, 2))
 
 
 # -- intervals
@@ -101,15 +101,15 @@ def test_speedups_compare_the_same_seed() -> None:
 
 
 def test_every_combination_is_a_case_of_its_own() -> None:
-    plan = replace(PLAN, loads=(1.0, 2.0), mode="online")
-    cases = list(plan.cases)
+    sweep = replace(SWEEP, loads=(1.0, 2.0), mode="online")
+    cases = list(sweep.cases)
     assert len(cases) == len(set(cases)) == 2 * 2 * 2 * 2
-    assert len({plan.key(case) for case in cases}) == len(cases)
+    assert len({sweep.key(case) for case in cases}) == len(cases)
 
 
 def test_recorded_requests_have_no_seed() -> None:
     source = Source(CONFIG, generate(CONFIG, 5, seed=1), {}, {})
-    assert {case.seed for case in replace(PLAN, sources={"read": source}).cases} == {None}
+    assert {case.seed for case in replace(SWEEP, sources={"read": source}).cases} == {None}
 
 
 CASE = Case("demo", "baseline", 4, 1.0, 1)
@@ -127,13 +127,13 @@ CASE = Case("demo", "baseline", 4, 1.0, 1)
     ],
 )
 def test_a_run_is_another_where_anything_differs(changes: dict[str, Any]) -> None:
-    assert replace(PLAN, **changes).key(CASE) != PLAN.key(CASE)
+    assert replace(SWEEP, **changes).key(CASE) != SWEEP.key(CASE)
 
 
 def test_a_run_is_the_same_in_a_larger_sweep() -> None:
-    larger = replace(PLAN, choices=choices("edf", "baseline"), gpus=(4, 16), seeds=(1, 2, 3))
-    assert larger.key(CASE) == PLAN.key(CASE)
-    assert larger.key(CASE._replace(seed=2)) != PLAN.key(CASE)
+    larger = replace(SWEEP, choices=choices("edf", "baseline"), gpus=(4, 16), seeds=(1, 2, 3))
+    assert larger.key(CASE) == SWEEP.key(CASE)
+    assert larger.key(CASE._replace(seed=2)) != SWEEP.key(CASE)
 
 
 def test_ones_own_policy_is_another_when_its_file_changes(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_ones_own_policy_is_another_when_its_file_changes(tmp_path: Path) -> Non
     keys = []
     for text in ("return None", "return  None"):
         file.write_text(f"class Mine:\n    def choose(self, view):\n        {text}\n")
-        keys.append(replace(PLAN, choices={"baseline": Choice(f"{file}:Mine", {})}).key(CASE))
+        keys.append(replace(SWEEP, choices={"baseline": Choice(f"{file}:Mine", {})}).key(CASE))
     assert keys[0] != keys[1]
 
 
@@ -160,7 +160,7 @@ def test_ones_own_policy_is_another_when_its_file_changes(tmp_path: Path) -> Non
 )
 def test_what_makes_no_sweep_is_told(changes: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
-        replace(PLAN, **changes)
+        replace(SWEEP, **changes)
 
 
 # -- runs
@@ -172,15 +172,15 @@ def without_time(runs: Any) -> list[dict[str, Any]]:
 
 def test_a_run_says_what_a_comparison_says(tmp_path: Path) -> None:
     """Each figure is that of the policy alone on the workload of that seed and load, whatever else is simulated."""
-    plan = replace(PLAN, mode="online", loads=(1.0, 2.0), cluster={"gpus_per_server": 4, "switch_overhead": 1.0})
-    results = run_sweep(plan, tmp_path, processes=1)
+    sweep = replace(SWEEP, mode="online", loads=(1.0, 2.0), cluster={"gpus_per_server": 4, "switch_overhead": 1.0})
+    results = run_sweep(sweep, tmp_path, processes=1)
     assert [(run["workload"], run["policy"], run["gpus"], run["load"], run["seed"]) for run in results.runs] == [
-        *plan.cases
+        *sweep.cases
     ]
     for run in results.runs:
         workload = scaled(generate(CONFIG, 30, 2.0, seed=run["seed"]), run["load"], "online")
         logs: list[Log] = []
-        policy, cluster = Choice(run["policy"], {}).found, plan.cluster_of(run["gpus"])
+        policy, cluster = Choice(run["policy"], {}).found, sweep.cluster_of(run["gpus"])
         outcome = attempt(workload, cluster, policy, "online", keep=logs.append)
         assert run["valid"] is outcome.valid is True
         for name, value in outcome.summary.items():
@@ -192,14 +192,14 @@ def test_a_run_says_what_a_comparison_says(tmp_path: Path) -> None:
 
 
 def test_on_several_processes_it_is_the_same(tmp_path: Path) -> None:
-    alone = run_sweep(PLAN, tmp_path / "one", processes=1)
-    together = run_sweep(PLAN, tmp_path / "two", processes=2)
+    alone = run_sweep(SWEEP, tmp_path / "one", processes=1)
+    together = run_sweep(SWEEP, tmp_path / "two", processes=2)
     assert without_time(alone.runs) == without_time(together.runs)
     assert multiprocessing.active_children() == []
 
 
 def test_a_cluster_too_small_is_a_row_with_the_reason(tmp_path: Path) -> None:
-    results = run_sweep(replace(PLAN, gpus=(2, 4), seeds=(1,)), tmp_path, processes=1)
+    results = run_sweep(replace(SWEEP, gpus=(2, 4), seeds=(1,)), tmp_path, processes=1)
     assert [(run["gpus"], run["valid"]) for run in results.runs] == [(2, False), (2, False), (4, True), (4, True)]
     assert "model expert-70b: needs 4 GPUs" in results.runs[0]["problem"]
     assert read_results(tmp_path).runs[0]["makespan"] is None
@@ -226,40 +226,40 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> list[Case]:
 
 @pytest.mark.parametrize("torn", [b"", b'{"key": "12'])
 def test_a_stopped_sweep_goes_on(torn: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run_sweep(PLAN, tmp_path / "whole", processes=1)
+    whole = run_sweep(SWEEP, tmp_path / "whole", processes=1)
     with pytest.raises(KeyboardInterrupt):
-        run_sweep(PLAN, tmp_path, processes=1, progress=interrupt_after(3))
+        run_sweep(SWEEP, tmp_path, processes=1, progress=interrupt_after(3))
     assert not (tmp_path / "results.parquet").exists()
     with (tmp_path / JOURNAL).open("ab") as file:
         file.write(torn)
     cases = simulated(monkeypatch)
-    results = run_sweep(PLAN, tmp_path, processes=1)
-    assert cases == list(PLAN.cases)[3:]
+    results = run_sweep(SWEEP, tmp_path, processes=1)
+    assert cases == list(SWEEP.cases)[3:]
     assert without_time(results.runs) == without_time(whole.runs)
-    assert run_sweep(PLAN, tmp_path, processes=1) == results
+    assert run_sweep(SWEEP, tmp_path, processes=1) == results
     assert len(cases) == 5
 
 
 def test_a_larger_sweep_keeps_what_is_done_and_a_smaller_one_shows_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_sweep(PLAN, tmp_path, processes=1)
+    run_sweep(SWEEP, tmp_path, processes=1)
     cases = simulated(monkeypatch)
-    run_sweep(replace(PLAN, seeds=(1, 2, 3)), tmp_path, processes=1)
+    run_sweep(replace(SWEEP, seeds=(1, 2, 3)), tmp_path, processes=1)
     assert {case.seed for case in cases} == {3}
-    assert len(run_sweep(replace(PLAN, gpus=(6,)), tmp_path, processes=1).runs) == 4
-    run_sweep(replace(PLAN, gpus=(6,)), tmp_path, processes=1, fresh=True)
+    assert len(run_sweep(replace(SWEEP, gpus=(6,)), tmp_path, processes=1).runs) == 4
+    run_sweep(replace(SWEEP, gpus=(6,)), tmp_path, processes=1, fresh=True)
     assert len(cases) == 4 + 4
     assert len((tmp_path / JOURNAL).read_bytes().splitlines()) == 4
 
 
 @pytest.mark.parametrize("line", [b"{}", b"[1]", b"nonsense", b'{"key": "a", "run": 3}', b"\xff"])
 def test_a_broken_journal_is_told(line: bytes, tmp_path: Path) -> None:
-    run_sweep(replace(PLAN, gpus=(4,), seeds=(1,)), tmp_path, processes=1)
+    run_sweep(replace(SWEEP, gpus=(4,), seeds=(1,)), tmp_path, processes=1)
     before = (tmp_path / JOURNAL).read_bytes()
     (tmp_path / JOURNAL).write_bytes(before + line + b"\n")
     with pytest.raises(InputError, match=r"runs\.jsonl:3: is no run of a sweep; remove the file, or start anew"):
-        run_sweep(PLAN, tmp_path, processes=1)
+        run_sweep(SWEEP, tmp_path, processes=1)
     assert (tmp_path / JOURNAL).read_bytes() == before + line + b"\n"
 
 
@@ -275,7 +275,7 @@ def test_two_sweeps_cannot_share_a_folder(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
-        run_sweep(PLAN, tmp_path / "file", processes=1)
+        run_sweep(SWEEP, tmp_path / "file", processes=1)
 
 
 def test_a_process_that_dies_is_told_and_the_rest_is_kept(tmp_path: Path) -> None:
@@ -287,9 +287,9 @@ def test_a_process_that_dies_is_told_and_the_rest_is_kept(tmp_path: Path) -> Non
         f"        if os.getpid() != {os.getpid()}:\n"
         "            os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    plan = replace(PLAN, choices={**choices("baseline"), "Deadly": Choice(f"{file}:Deadly", {})})
+    sweep = replace(SWEEP, choices={**choices("baseline"), "Deadly": Choice(f"{file}:Deadly", {})})
     with pytest.raises(InputError, match="one of its processes has died"):
-        run_sweep(plan, tmp_path, processes=2)
+        run_sweep(sweep, tmp_path, processes=2)
     assert multiprocessing.active_children() == []
 
 
@@ -333,7 +333,7 @@ def test_ctrl_c_ends_everything_and_the_same_command_goes_on(tmp_path: Path) -> 
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
-    results = run_sweep(replace(PLAN, gpus=(2, 4)), tmp_path, processes=1)
+    results = run_sweep(replace(SWEEP, gpus=(2, 4)), tmp_path, processes=1)
     read = read_results(tmp_path)
     assert read.about == json.loads(json.dumps(results.about))
     assert [{name: value for name, value in run.items() if value is not None} for run in read.runs] == [
@@ -353,7 +353,7 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_a_sweep_of_nothing_valid_has_results(tmp_path: Path) -> None:
-    results = run_sweep(replace(PLAN, gpus=(1,)), tmp_path, processes=1)
+    results = run_sweep(replace(SWEEP, gpus=(1,)), tmp_path, processes=1)
     assert not any(run["valid"] for run in read_results(tmp_path).runs)
     assert (tmp_path / "intervals.csv").read_text().count("\n") == 1
     write_results(Results([], results.about), tmp_path)

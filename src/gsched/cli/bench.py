@@ -13,8 +13,8 @@ from gsched.cli.console import counted, out, print_problems, print_table, stages
 from gsched.errors import InputError, Problem, one_line
 
 if TYPE_CHECKING:
+    from gsched.sweep.definition import Choice, Source, Sweep
     from gsched.sweep.intervals import Run
-    from gsched.sweep.plan import Choice, Plan, Source
     from gsched.sweep.results import Results
 
 
@@ -106,16 +106,16 @@ def bench(
                 **{name: value for name, value in cluster.items() if value is not None},
             },
         }
-        plan = _plan({**given, **{name: value for name, value in changes.items() if value}}, policies, settings)
-        if seeds and all(source.recorded is not None for source in plan.sources.values()):
+        wanted = _sweep({**given, **{name: value for name, value in changes.items() if value}}, policies, settings)
+        if seeds and all(source.recorded is not None for source in wanted.sources.values()):
             raise InputError.one("", "--seeds", "is for requests that are drawn, but these are read", "leave it out")
         print_problems(warnings)
         progress.stage("Simulating")
-        results = run_sweep(plan, out_dir, processes=workers, ray=ray, fresh=fresh, progress=progress.advance)
+        results = run_sweep(wanted, out_dir, processes=workers, ray=ray, fresh=fresh, progress=progress.advance)
     if json:
         _print_json(results, out_dir)
     elif not quiet:
-        _print_tables(results, out_dir, claims=suite is Suite.OFFLINE)
+        _print_tables(results, out_dir, claims=suite is Suite.OFFLINE and not config)
     if any(run["violations"] or run["faulty"] for run in results.runs):
         return 1
     return 2 if all(run["problem"] for run in results.runs) else 0
@@ -162,9 +162,9 @@ def _numbers(option: str, text: str, kind: Callable[[str], Any], example: str) -
         raise InputError.one("", f"{option} {text}", "is no list of numbers", f"such as {option} {example}") from None
 
 
-def _plan(given: dict[str, Any], names: Iterable[str] | None, settings: Iterable[str] | None) -> "Plan":
+def _sweep(given: dict[str, Any], names: Iterable[str] | None, settings: Iterable[str] | None) -> "Sweep":
     """Return the sweep, with the policies that options name, or else the usual ones of the mode."""
-    from gsched.sweep.plan import Plan
+    from gsched.sweep.definition import Sweep
 
     if "sources" not in given:
         raise InputError.one("", "sweep", "has no workload", "name a file, --suite offline, or --config and --requests")
@@ -174,12 +174,12 @@ def _plan(given: dict[str, Any], names: Iterable[str] | None, settings: Iterable
         given["choices"] = _choices(names, settings, given.get("mode", "offline"))
     elif settings:
         raise InputError.one("", "--set", "is for policies that --policy names", "write options into the file")
-    return Plan(**given)
+    return Sweep(**given)
 
 
 def _choices(names: Iterable[str] | None, settings: Iterable[str] | None, mode: Any) -> "dict[str, Choice]":
     from gsched.comparison import working
-    from gsched.sweep.plan import Choice
+    from gsched.sweep.definition import Choice
 
     listed = list(dict.fromkeys(names or [policy.name for policy in working(mode) if policy.name != "search"]))
     options_of = options.settings_by_policy(settings, listed)

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from gsched.sweep.definition import Sweep
 from gsched.sweep.journal import journal
-from gsched.sweep.plan import Plan
 from gsched.sweep.results import Results, write_results
 from gsched.sweep.workers import here, on_ray
 
 
 def run_sweep(
-    plan: Plan,
+    sweep: Sweep,
     folder: Path,
     *,
     processes: int | None = None,
@@ -24,7 +24,7 @@ def run_sweep(
     on nothing but its own settings, so the results are the same on however many processes.
 
     Args:
-        plan: the sweep.
+        sweep: the sweep.
         folder: for the journal, and for the results when all is done (docs/formats.md).
         processes: on this machine; by default one for each core.
         ray: address of a Ray cluster to use instead.
@@ -34,19 +34,19 @@ def run_sweep(
     Raises:
         InputError: the folder cannot be used, or those who carry out the runs fail.
     """
-    cases = {plan.key(case): case for case in plan.cases}
+    cases = {sweep.key(case): case for case in sweep.cases}
     keys = {case: key for key, case in cases.items()}
     with journal(folder, fresh=fresh) as done:
         missing = [case for key, case in cases.items() if key not in done.done]
         count = len(cases) - len(missing)
         if progress:
             progress(count, len(cases))
-        runs = on_ray(plan, missing, ray) if ray and missing else here(plan, missing, processes)
+        runs = on_ray(sweep, missing, ray) if ray and missing else here(sweep, missing, processes)
         for case, run in runs:
             done.add(keys[case], run)
             count += 1
             if progress:
                 progress(count, len(cases))
-        results = Results([{**done.done[key], **case._asdict()} for key, case in cases.items()], plan.about)
+        results = Results([{**done.done[key], **case._asdict()} for key, case in cases.items()], sweep.about)
     write_results(results, folder)
     return results

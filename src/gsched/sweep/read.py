@@ -13,7 +13,7 @@ from gsched.generator import parse_weights
 from gsched.load import load_config, load_workload
 from gsched.load.documents import Document, Place
 from gsched.load.fields import Fields, number_complaint, show
-from gsched.sweep.plan import Choice, Source
+from gsched.sweep.definition import Choice, Source
 from gsched.urgency import parse_deadlines, parse_tiers
 
 CLUSTER_NUMBERS = ("gpu_memory_gb", "pcie_bandwidth", "switch_overhead")
@@ -25,7 +25,7 @@ _WORKLOAD_FIELDS = ("config", "requests", "num_requests", "duration", "burstines
 
 
 def read_sweep(path: PathLike, warnings: list[Problem] | None = None) -> dict[str, Any]:
-    """Return the arguments of `Plan` that a document gives; files that it names are relative to it.
+    """Return the arguments of `Sweep` that a document gives; files that it names are relative to it.
 
     Args:
         path: the document.
@@ -79,7 +79,7 @@ def _digests(*paths: Path) -> dict[str, str]:
 
 
 class _Reader:
-    """Reads a document into arguments of `Plan`, and notes what is wrong in it."""
+    """Reads a document into arguments of `Sweep`, and notes what is wrong in it."""
 
     def __init__(self, document: Document, warnings: list[Problem]) -> None:
         self._document, self._warnings = document, warnings

@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from gsched.errors import InputError
+from gsched.sweep.definition import Case, Sweep
 from gsched.sweep.intervals import Run
-from gsched.sweep.plan import Case, Plan
 from gsched.sweep.runs import Runner
 
 Done = Iterator[tuple[Case, Run]]
@@ -21,11 +21,11 @@ _RAY_PATIENCE = 20.0  # seconds for a cluster to answer
 _IN_FLIGHT = 4  # tasks for each core of a Ray cluster, so that none waits for the next
 
 
-def here(plan: Plan, cases: Sequence[Case], processes: int | None = None) -> Done:
+def here(sweep: Sweep, cases: Sequence[Case], processes: int | None = None) -> Done:
     """Yield the runs of cases as they are done, on this machine.
 
     Args:
-        plan: the sweep.
+        sweep: the sweep.
         cases: those to carry out.
         processes: how many to use; by default one for each core. A single one is this process.
 
@@ -35,10 +35,10 @@ def here(plan: Plan, cases: Sequence[Case], processes: int | None = None) -> Don
     count = min(processes or len(os.sched_getaffinity(0)), len(cases))
     times = _times(cases, count)
     if count <= 1:
-        yield from ((case, run) for runner in [Runner(plan, times)] for case in cases for run in [runner(case)])
+        yield from ((case, run) for runner in [Runner(sweep, times)] for case in cases for run in [runner(case)])
         return
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin, (plan, times))
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin, (sweep, times))
     try:
         futures: dict[Future[Run], Case] = {pool.submit(_run, case): case for case in cases}
         yield from ((futures[future], future.result()) for future in as_completed(futures))
@@ -60,23 +60,23 @@ def _times(cases: Iterable[Case], processes: int) -> int:
 _runners: dict[str, Runner] = {}  # of this process: one, of the sweep that it works for
 
 
-def _begin(plan: Plan, times: int) -> None:
+def _begin(sweep: Sweep, times: int) -> None:
     """Prepare a process; a Ctrl-C is for the one that waits for it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _runners[""] = Runner(plan, times)
+    _runners[""] = Runner(sweep, times)
 
 
 def _run(case: Case) -> Run:
     return _runners[""](case)
 
 
-def on_ray(plan: Plan, cases: Sequence[Case], address: str) -> Done:
+def on_ray(sweep: Sweep, cases: Sequence[Case], address: str) -> Done:
     """Yield the runs of cases as they are done, on all cores of a Ray cluster whose nodes have the same gsched.
 
     A node that is lost does not matter: its cases are carried out elsewhere.
 
     Args:
-        plan: the sweep.
+        sweep: the sweep.
         cases: those to carry out.
         address: of the cluster: `host:port`, `ray://host:port`, or `auto` for one on this machine.
 
@@ -92,7 +92,7 @@ def on_ray(plan: Plan, cases: Sequence[Case], address: str) -> Done:
         resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         cores = max(1, int(resources.get("CPU", 1)))
         remote: Any = ray.remote(num_cpus=1, max_retries=3)(_run_on_ray)
-        start = partial(remote.remote, ray.put(plan), _times(cases, cores), uuid.uuid4().hex)
+        start = partial(remote.remote, ray.put(sweep), _times(cases, cores), uuid.uuid4().hex)
         yield from _as_done(cases, start, cores * _IN_FLIGHT)
     except ray.exceptions.RayError as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
@@ -120,8 +120,8 @@ def _as_done(cases: Sequence[Case], start: Callable[[Case], Any], at_once: int) 
             yield under_way.pop(task), ray.get(task)
 
 
-def _run_on_ray(plan: Plan, times: int, key: str, case: Case) -> Run:
+def _run_on_ray(sweep: Sweep, times: int, key: str, case: Case) -> Run:
     if key not in _runners:
         _runners.clear()
-        _runners[key] = Runner(plan, times)
+        _runners[key] = Runner(sweep, times)
     return _runners[key](case)

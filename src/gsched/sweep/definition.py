@@ -82,7 +82,7 @@ class Case(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class Sweep:
     """A sweep: every policy, by the name it has in tables, on every workload, cluster size, load and seed.
 
     Args:
