@@ -80,6 +80,12 @@ document.querySelector("iframe").onload = async () => {
   const view = frames[0], page = view.document, all = query => [...page.querySelectorAll(query)];
   const style = element => view.getComputedStyle(element), box = element => element.getBoundingClientRect();
   const frame = () => new Promise(done => view.requestAnimationFrame(() => setTimeout(done)));
+  const picture = canvas => {  // to be read from, without a warning that it is slow
+    const copy = page.createElement("canvas").getContext("2d", {willReadFrequently: true});
+    [copy.canvas.width, copy.canvas.height] = [canvas.width, canvas.height];
+    copy.drawImage(canvas, 0, 0);
+    return copy;
+  };
   const probe = async () => { %s };
   try { document.title = JSON.stringify(await probe()); }
   catch (error) { document.title = JSON.stringify(String(error.stack)); }
@@ -93,7 +99,7 @@ def probed(folder: Path, page: Path, width: int, script: str, *flags: str, heigh
     """Return what a script around a page returns where the page has such a width.
 
     Chromium has no window below 500 pixels, so the page stands in a frame of another. The script sees `view` and
-    `page`, its window and document, and `all`, `style`, `box` and `frame` (until the next picture).
+    `page`, its window and document, and `all`, `style`, `box`, `frame` (until the next picture) and `picture`.
     """
     probe = folder / "probe.html"
     text = page.read_text(encoding="utf-8")

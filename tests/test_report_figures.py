@@ -29,7 +29,7 @@ from gsched.report.page.schedule import (
     queue_lengths,
     request_seconds,
 )
-from gsched.report.page.views import PageRun, groups_of
+from gsched.report.page.views import PageRun, groups_of, number_in
 from gsched.simulator import simulate
 
 quick = settings(max_examples=40)
@@ -240,6 +240,12 @@ def test_a_chart_draws_to_scale():
     text = chart("T", Axis("x", 0, 10), Axis("y", 0, 10), layers)
     assert 'd="M54 200H54V161.6H212V104H370V200Z" style="fill:blue"' in text
     assert 'd="M54 200H54V180.8H370V200Z" style="fill:red"' in text
+    assert text.index('data-name="top"') < text.index('data-name="low"')  # which hides what is below it
+
+
+def test_only_numbers_of_sane_size_are_figures():
+    given = [1, 2.5, -3, True, None, "4", [5], {}, float("nan"), float("inf"), 10**400, -(10**400)]
+    assert [number_in(value) for value in given] == [1, 2.5, -3, *[None] * 9]
 
 
 def names(*given):

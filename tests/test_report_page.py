@@ -308,6 +308,7 @@ DRIVE = """
   await point("pointermove", 400, 60);
   await point("pointerup", 400, 60);
   seen.dragged = shown();
+  seen.afterDrag = text("picked");
   await press("0");
   seen.reset = shown();
   await press("+");
@@ -355,7 +356,8 @@ def folder(tmp_path_factory):
     write_page(folder / "page.html", runs, sweep(), workload=workload)
     log = hostile()
     write_page(folder / "hostile.html", [PageRun(log, check(log), ODD)])
-    many = simulate(varied(40), Cluster(256, 8), "baseline", "online")
+    wide = [("r", "n", [*range(256)], 0.0, 50.0), ("s", "n", [*range(128)], 50.0, 100.0)]
+    many = foreign(wide, summary={"gpus": 256, "gpus_per_server": 8})
     write_page(folder / "many.html", [PageRun(many, check(many))])
     return folder
 
@@ -389,7 +391,7 @@ def test_a_click_picks_a_request_and_the_key_a_model(driven):
     assert driven["tip"].startswith("n0 of r0\n")
     assert "loading" in driven["tip"]
     assert driven["picked"].startswith("Request r0: n0 on GPU")
-    assert driven["unpicked"] == driven["escaped"] == ""
+    assert driven["afterDrag"] == driven["unpicked"] == driven["escaped"] == ""
     assert driven["legend"] == ["All nodes of a", "true"]
     text, (start, end) = driven["found"]
     assert text.startswith("Request r7: ")
@@ -411,8 +413,7 @@ def test_tabs_change_the_log_and_charts_can_be_read(driven):
 
 LOOK = """
   const canvas = all("#gantt")[0], viewport = all("#viewport")[0];
-  const copy = page.createElement("canvas").getContext("2d", {willReadFrequently: true});
-  const corner = () => (copy.drawImage(canvas, 0, 0), [...copy.getImageData(2, 2, 1, 1).data].slice(0, 3));
+  const corner = () => [...picture(canvas).getImageData(2, 2, 1, 1).data].slice(0, 3);
   const letters = all("figure.chart > svg text").filter(text => box(text).width);
   const scale = ({a, b}) => Math.hypot(a, b);
   const seen = {
@@ -450,14 +451,23 @@ MANY = """
   all("[data-do=taller]")[0].click();
   all("[data-do=taller]")[0].click();
   await frame();
+  const strip = all("#overview")[0], busy = picture(strip);
+  const share = x => {
+    const column = busy.getImageData(Math.round(x * strip.width), 0, 1, strip.height).data;
+    const shades = [...Array(strip.height).keys()].slice(3, -3).map(y => column[4 * y]);
+    return shades.filter(shade => shade < 200).length / shades.length;
+  };
+  const shares = [share(0.3), share(0.8)];
   viewport.scrollTop = 1e6;
   await frame();
-  return {before, after: heights(), scrolled: viewport.scrollTop};
+  return {before, after: heights(), scrolled: viewport.scrollTop, shares};
 """
 
 
 def test_many_gpus_have_rows_to_be_seen(folder):
-    seen = probed(folder, folder / "many.html", 1280, MANY, height=700)
+    light = "--blink-settings=preferredColorScheme=1"
+    seen = probed(folder, folder / "many.html", 1280, MANY, light, height=700)
+    assert isinstance(seen, dict), seen
     high, content, room = seen["before"]
     assert content >= 256 * 3
     assert high == room <= 0.78 * 700
@@ -465,6 +475,7 @@ def test_many_gpus_have_rows_to_be_seen(folder):
     assert content >= 256 * 3 * 1.9
     assert high == room <= 0.78 * 700
     assert seen["scrolled"] == pytest.approx(content - room, abs=1)
+    assert seen["shares"] == pytest.approx([1.0, 0.5], abs=0.05)
 
 
 def test_a_browser_obeys_no_name_and_the_console_is_silent(folder):
