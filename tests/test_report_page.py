@@ -457,7 +457,7 @@ MANY = """
     const shades = [...Array(strip.height).keys()].slice(3, -3).map(y => column[4 * y]);
     return shades.filter(shade => shade < 200).length / shades.length;
   };
-  const shares = [share(47.5 / strip.clientWidth), share(0.3), share(0.8)];
+  const shares = [share(47.2 / strip.clientWidth), share(0.3), share(0.8)];
   viewport.scrollTop = 1e6;
   await frame();
   return {before, after: heights(), scrolled: viewport.scrollTop, shares};
