@@ -320,12 +320,9 @@ def test_own_policy_names_the_files(here: Path) -> None:
 
 
 COMMANDS = (
-    *("demo", "generate", "validate", "simulate", "check", "compare", "run", "calibrate"),
-    *("model-server", "serve", "loadgen"),
-    "plot",
-    "trace",
-    *("plan", "whatif"),
-    "report",
+    *("demo", "generate", "validate", "simulate", "check", "compare", "report"),
+    *("bench", "plot", "plan", "whatif", "trace"),
+    *("run", "calibrate", "model-server", "serve", "loadgen"),
 )
 
 

@@ -91,7 +91,7 @@ class _Sweep:
     @property
     def means(self) -> str:
         """What the values are, in the words of a title."""
-        seeds = len({run["seed"] for run in self.runs})
+        seeds = len({run["seed"] for run in self.runs} - {None})
         return f": means of {seeds} seeds, 95% intervals" if seeds > 1 else ""
 
 

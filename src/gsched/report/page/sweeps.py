@@ -84,8 +84,9 @@ class Sweep:
     def about(self) -> str:
         """Return of what the sweep consists."""
         counts = [
-            _several(len({run[column] for run in self.runs}), name)
+            _several(len(values), name)
             for column, name in (("workload", "workload"), ("policy", "polic"), ("load", "load"), ("seed", "seed"))
+            if (values := {run[column] for run in self.runs} - {None})
         ]
         gpus = sorted({run["gpus"] for run in self.runs})
         span = f"{gpus[0]:,} GPUs" if len(gpus) == 1 else f"{gpus[0]:,} to {gpus[-1]:,} GPUs" if gpus else "no GPUs"
