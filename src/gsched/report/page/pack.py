@@ -14,7 +14,7 @@ from gsched.checker.outcome import read_outcome
 from gsched.report.page.schedule import Schedule
 
 UNKNOWN = 2**32 - 1
-_FINEST = 2**28  # ticks of the longest time: finer than anyone sees
+_FINEST = 2**27  # ticks of the longest time: finer than anyone sees
 _TYPES = ((np.uint8, 1), (np.uint16, 2), (np.uint32, 4))
 
 
