@@ -219,12 +219,13 @@ class Giving:
 def test_what_was_done_outlives_a_policy_that_fails(tmp_path: Path, requests: Path) -> None:
     (tmp_path / "giving.py").write_text(POLICY)
     words = ["--executor", "fake", "--gpus", "8", "--time-scale", "0.0005", "--policy", f"{tmp_path}/giving.py:Giving"]
-    status, out, told = complete(tmp_path, requests, *words)
+    folder = tmp_path / "not" / "there"
+    status, out, told = complete(folder, requests, *words)
     assert (status, out, told.count("\n")) == (2, "", 1)
     assert "its decision is refused" in told
-    log = checked(tmp_path, requests, "Giving")
+    log = checked(folder, requests, "Giving")
     assert log.summary["partial"] is True
-    assert len(log) == len(answered(tmp_path, "Giving")) == 29
+    assert len(log) == len(answered(folder, "Giving")) == 29
 
 
 @pytest.mark.parametrize(

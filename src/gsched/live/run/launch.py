@@ -145,6 +145,7 @@ class _Answers:
         """Add lines to the file; None empties it."""
         assert self._path
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("w" if lines is None else "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.writelines(f"{line}\n" for line in lines or ())
         except OSError as error:
