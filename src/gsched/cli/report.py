@@ -84,6 +84,8 @@ def _checked(path: Path, workload: "Workload | None") -> "PageRun":
 def _verdict(count: int, wrong: int) -> str:
     if not count:
         return ""
+    if wrong == count == 1:
+        return "; the schedule is NOT valid"
     if wrong:
         return f"; {wrong} of {counted(count, 'schedule')} {'is' if wrong == 1 else 'are'} NOT valid"
     return f"; {counted(count, 'schedule')} checked: valid"

@@ -66,6 +66,7 @@ function listen(gantt, describe, tip) {
   };
   viewport.addEventListener("pointerup", release);
   viewport.addEventListener("pointercancel", release);
+  addEventListener("scroll", () => place(tip, "", 0, 0), { passive: true });
   viewport.addEventListener("pointerleave", () => place(tip, "", 0, 0));
   viewport.addEventListener("scroll", () => { place(tip, "", 0, 0); gantt.later(); });
 

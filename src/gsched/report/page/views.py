@@ -18,6 +18,7 @@ from gsched.report.colours import Look, model_colours, policy_looks
 from gsched.report.page.schedule import Schedule, gpu_shares, request_seconds
 from gsched.workload import Floats, Mode, Workload
 
+_DIM = 72  # brightness, of 255, below which colours drown in a dark ground
 _MODES: tuple[Mode, ...] = ("offline", "online")
 _BOUND = ("lower_bound", "lower_bound_name", "gap_percent")
 
@@ -192,6 +193,14 @@ class Palette:
         looks = list(self.looks.values())
         light = "".join(f"--p{i}:{look.light};" for i, look in enumerate(looks))
         dark = "".join(f"--p{i}:{look.dark};" for i, look in enumerate(looks))
+        dark += "".join(f"--m{i}:{_on_dark(colour)};" for i, colour in enumerate(self.models.values()))
         models = "".join(f"--m{i}:{colour};" for i, colour in enumerate(self.models.values()))
         schemes = f"@media screen and (prefers-color-scheme: dark){{:root:not(.paper){{{dark}}}}}"
         return f":root{{{light}{models}}}{schemes}"
+
+
+def _on_dark(colour: str) -> str:
+    """Return a colour, #rrggbb, that can be told from a dark ground: itself, or lighter."""
+    parts = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+    bright = 0.3 * parts[0] + 0.59 * parts[1] + 0.11 * parts[2]
+    return colour if bright > _DIM else "#" + "".join(f"{part + (255 - part) * 2 // 5:02x}" for part in parts)
