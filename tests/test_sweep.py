@@ -372,7 +372,7 @@ def test_what_holds_no_results_is_told(content: bytes | None, tmp_path: Path) ->
         file.write_bytes(content)
     with pytest.raises(InputError, match="does not hold the results of a sweep"):
         read_results(file)
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match=r"elsewhere: no such file or folder; run gsched bench"):
         read_results(tmp_path / "elsewhere")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gsched.bounds import Bound, Bounds, lower_bounds
+    from gsched.changes import scaled, without_model
     from gsched.checker import Report, Violation, check
     from gsched.cluster import Cluster
     from gsched.comparison import Outcome, compare
@@ -16,9 +17,16 @@ if TYPE_CHECKING:
     from gsched.load import load_config, load_workload, save_config, save_requests
     from gsched.log import Log
     from gsched.log_files import read_log, write_log
+    from gsched.planning import smallest_clusters
+    from gsched.planning.slo import Slo
     from gsched.policies import Policy
     from gsched.policies.custom import View
+    from gsched.report.page import write_page
+    from gsched.report.trace import write_trace
     from gsched.simulator import simulate
+    from gsched.sweep import run_sweep
+    from gsched.sweep.definition import Sweep
+    from gsched.sweep.results import Results, read_results
     from gsched.workload import Config, Model, Node, Workflow, Workload
 
 __version__ = "0.1.0"
@@ -37,6 +45,9 @@ __all__ = [
     "PolicyError",
     "Problem",
     "Report",
+    "Results",
+    "Slo",
+    "Sweep",
     "View",
     "Violation",
     "Workflow",
@@ -48,14 +59,22 @@ __all__ = [
     "load_workload",
     "lower_bounds",
     "read_log",
+    "read_results",
+    "run_sweep",
     "save_config",
     "save_requests",
+    "scaled",
     "simulate",
+    "smallest_clusters",
+    "without_model",
     "write_log",
+    "write_page",
+    "write_trace",
 ]
 
 _HOMES = {
     "bounds": ("Bound", "Bounds", "lower_bounds"),
+    "changes": ("scaled", "without_model"),
     "checker": ("Report", "Violation", "check"),
     "cluster": ("Cluster",),
     "comparison": ("Outcome", "compare"),
@@ -64,9 +83,16 @@ _HOMES = {
     "load": ("load_config", "load_workload", "save_config", "save_requests"),
     "log": ("Log",),
     "log_files": ("read_log", "write_log"),
+    "planning": ("smallest_clusters",),
+    "planning.slo": ("Slo",),
     "policies": ("Policy",),
     "policies.custom": ("View",),
+    "report.page": ("write_page",),
+    "report.trace": ("write_trace",),
     "simulator": ("simulate",),
+    "sweep": ("run_sweep",),
+    "sweep.definition": ("Sweep",),
+    "sweep.results": ("Results", "read_results"),
     "workload": ("Config", "Model", "Node", "Workflow", "Workload"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

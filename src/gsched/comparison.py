@@ -65,6 +65,11 @@ def working(mode: Mode) -> Iterable[Policy]:
     return (policy for policy in map(find_policy, BUILT_IN) if mode in policy.modes)
 
 
+def usual(mode: Mode) -> Iterable[Policy]:
+    """Yield those of `working` that many simulations can use: all but search, each of which is many itself."""
+    return (policy for policy in working(mode) if policy.name != "search")
+
+
 def attempt(
     workload: Workload,
     cluster: Cluster,

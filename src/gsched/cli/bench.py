@@ -178,10 +178,10 @@ def _sweep(given: dict[str, Any], names: Iterable[str] | None, settings: Iterabl
 
 
 def _choices(names: Iterable[str] | None, settings: Iterable[str] | None, mode: Any) -> "dict[str, Choice]":
-    from gsched.comparison import working
+    from gsched.comparison import usual
     from gsched.sweep.definition import Choice
 
-    listed = list(dict.fromkeys(names or [policy.name for policy in working(mode) if policy.name != "search"]))
+    listed = list(dict.fromkeys(names or [policy.name for policy in usual(mode)]))
     options_of = options.settings_by_policy(settings, listed)
     choices = [Choice(name, options.settings_of(options_of[name])) for name in listed]
     return {choice.found.name: choice for choice in choices}

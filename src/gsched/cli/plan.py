@@ -124,10 +124,10 @@ def _draw(found: "Plan", path: Path) -> None:
 
 def _chosen(names: Sequence[str] | None, mode: "Mode", settings: Sequence[str] | None) -> "list[Policy]":
     """Return the policies, with their options."""
-    from gsched.comparison import working
+    from gsched.comparison import usual
     from gsched.policies import find_policy
 
-    names = list(dict.fromkeys(names or [policy.name for policy in working(mode) if policy.name != "search"]))
+    names = list(dict.fromkeys(names or [policy.name for policy in usual(mode)]))
     given = options.settings_by_policy(settings, names)
     return [find_policy(name, options.settings_of(given[name])) for name in names]
 

@@ -92,11 +92,7 @@ def _is_sweep(sources: Sequence[Path]) -> bool:
     """Return whether the results of a sweep are to be drawn, not logs."""
     from gsched.sweep.results import RESULTS
 
-    for source in sources:
-        if not source.exists():
-            hint = "run gsched bench (scripts/run_benchmark.py) first, or name its folder or logs"
-            raise InputError.one(source, "", "no such file or folder", hint)
-    sweeps = [source for source in sources if source.is_dir() or source.name == RESULTS]
+    sweeps = [source for source in sources if source.is_dir() or source.name == RESULTS or not source.suffix]
     if sweeps and len(sources) > 1:
         raise InputError.one(sweeps[0], "", "is a sweep beside other files", "plot one sweep, or logs")
     return bool(sweeps)

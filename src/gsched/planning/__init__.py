@@ -1,18 +1,18 @@
 """How many GPUs keep an SLO: the smallest cluster for each policy, found by simulations, each of them checked."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gsched.cluster import Cluster
-from gsched.comparison import attempt
+from gsched.comparison import attempt, usual
 from gsched.errors import InputError
 from gsched.log import Log
 from gsched.planning.proofs import Proof, beyond_reach, too_small
 from gsched.planning.search import smallest
 from gsched.planning.slo import Slo, Times
-from gsched.policies import Policy
+from gsched.policies import Policy, find_policy
 from gsched.session import require_fit
 from gsched.workload import Mode, Workload
 
@@ -112,7 +112,7 @@ def smallest_clusters(
     workload: Workload,
     largest: Cluster,
     slos: Sequence[Slo],
-    policies: Sequence[Policy],
+    policies: Iterable[object] | None = None,
     mode: Mode = "online",
     *,
     compile: bool | None = None,
@@ -124,7 +124,7 @@ def smallest_clusters(
         workload: what is to be executed.
         largest: the largest cluster to try. Smaller ones have fewer servers, or where it is a single one, fewer GPUs.
         slos: at least one.
-        policies: at least one.
+        policies: as for `simulate`; by default all built-in ones that work in this mode, but `search`.
         mode: when requests arrive.
         compile: as for `simulate`.
         tell: called with a policy and a number of GPUs before each simulation.
@@ -143,7 +143,9 @@ def smallest_clusters(
         sizes = sizes[sizes.index(refused[0]) + 1 :]
 
     plans = []
-    for policy in policies if sizes else ():
+    for policy in usual(mode) if policies is None else map(find_policy, policies):
+        if not sizes:
+            break
 
         def run(gpus: int, policy: Policy = policy) -> Point:
             if tell:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from gsched.files import PathLike
 from gsched.sweep.definition import Sweep
 from gsched.sweep.journal import journal
 from gsched.sweep.results import Results, write_results
@@ -11,7 +12,7 @@ from gsched.sweep.workers import here, on_ray
 
 def run_sweep(
     sweep: Sweep,
-    folder: Path,
+    folder: PathLike,
     *,
     processes: int | None = None,
     ray: str | None = None,
@@ -36,6 +37,7 @@ def run_sweep(
     """
     cases = {sweep.key(case): case for case in sweep.cases}
     keys = {case: key for key, case in cases.items()}
+    folder = Path(folder)
     with journal(folder, fresh=fresh) as done:
         missing = [case for key, case in cases.items() if key not in done.done]
         count = len(cases) - len(missing)

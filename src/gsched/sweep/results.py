@@ -75,6 +75,9 @@ def read_results(path: PathLike) -> Results:
     import pyarrow.parquet as pq
 
     given = Path(path)
+    if not given.exists():
+        hint = "run gsched bench (scripts/run_benchmark.py) first, or name what it wrote"
+        raise InputError.one(given, "", "no such file or folder", hint)
     file = given / RESULTS if given.is_dir() else given
     content = read_bytes(file)
     try:

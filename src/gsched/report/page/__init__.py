@@ -12,7 +12,7 @@ from gsched.files import PathLike, whole_file
 from gsched.report.page.chart import key_of
 from gsched.report.page.pack import json_text, pack
 from gsched.report.page.sections import comparison, latencies, over_time, panel
-from gsched.report.page.sweeps import Sweep
+from gsched.report.page.sweeps import SweepView
 from gsched.report.page.views import PageRun, Palette, View, groups_of
 from gsched.report.page.words import about, finding, verdict, version
 from gsched.sweep.results import Results
@@ -46,7 +46,7 @@ def write_page(
 def _page(runs: Sequence[PageRun], results: Results | None, workload: Workload | None) -> str:
     groups = groups_of(runs, workload)
     views = [view for group in groups for view in group]
-    sweep = Sweep(results) if results else None
+    sweep = SweepView(results) if results else None
     used = dict.fromkeys(name for view in views for name in view.models)
     configured = [name for name in workload.config.models if name in used] if workload else []
     palette = Palette([*(view.name for view in views), *(sweep.policies if sweep else ())], [*configured, *used])
@@ -81,7 +81,7 @@ def _data(view: View, palette: Palette) -> str:
     return pack(view.schedule, palette.numbers)
 
 
-def _head(groups: Sequence[Sequence[View]], sweep: Sweep | None) -> tuple[str, str]:
+def _head(groups: Sequence[Sequence[View]], sweep: SweepView | None) -> tuple[str, str]:
     """Return the headline, and what stands below it as HTML."""
     found = [(*finding(group), about(group), group[0].mode) for group in groups]
     if sweep:

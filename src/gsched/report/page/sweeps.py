@@ -39,7 +39,7 @@ class _Group(NamedTuple):
     runs: Sequence[Run]
 
 
-class Sweep:
+class SweepView:
     """The results of a sweep, as a page shows them."""
 
     def __init__(self, results: Results) -> None:
