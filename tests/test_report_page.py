@@ -274,7 +274,10 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         ((), "options: there is nothing to report; name logs, or --results of a sweep"),
         (("a.json", "--config", "c.json"), "options: --config and --requests belong together; give both or neither"),
         (("a.json",), "a.json: no such file; check the path"),
-        (("--results", "none"), "none: no such file or folder; run gsched bench"),
+        (
+            ("--results", "none"),
+            "none: no such file or folder; run gsched bench (scripts/run_benchmark.py) first, or name what it wrote",
+        ),
     ],
 )
 def test_bad_input_is_one_line(words, complaint, tmp_path, monkeypatch, capsys):
