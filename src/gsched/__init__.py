@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gsched.planning.slo import Slo
     from gsched.policies import Policy
     from gsched.policies.custom import View
-    from gsched.report.page import write_page
+    from gsched.report.page import PageRun, write_page
     from gsched.report.trace import write_trace
     from gsched.simulator import simulate
     from gsched.sweep import run_sweep
@@ -41,6 +41,7 @@ __all__ = [
     "Model",
     "Node",
     "Outcome",
+    "PageRun",
     "Policy",
     "PolicyError",
     "Problem",
@@ -87,7 +88,7 @@ _HOMES = {
     "planning.slo": ("Slo",),
     "policies": ("Policy",),
     "policies.custom": ("View",),
-    "report.page": ("write_page",),
+    "report.page": ("PageRun", "write_page"),
     "report.trace": ("write_trace",),
     "simulator": ("simulate",),
     "sweep": ("run_sweep",),
