@@ -98,6 +98,60 @@ def test_logs_that_cannot_be_compared_are_kept_apart(written):
     assert page.text.count('<path class="layer"') > 0
 
 
+def stopped(run, completed):
+    """A run whose log says that it was stopped, and has the best figures of all."""
+    told = {"partial": True, "simulate": True, "completed_requests": completed, "makespan": 1.0}
+    summary = {**run.log.summary, **told, "lower_bound": None, "gap_percent": None}
+    return replace(run, log=replace(run.log, summary=summary))
+
+
+def test_a_run_that_was_stopped_is_not_called_the_best(written):
+    workload = varied(60)
+    full = ran(workload, "baseline", "improved")
+    part = stopped(full[0], 10)
+    page = written([part, *full])
+    assert "improved is done first" in said(page)
+    assert "baseline (no. 1) is not ranked: 10 of 60 requests completed." in said(page)
+    assert f"60 requests, {workload.node_count} nodes" in said(page)
+    assert "In baseline (no. 1) models really ran, and times are measured." in said(page)
+    row = next(row for row in page.rows if row and row[0].startswith("baseline (no. 1)"))
+    assert row[0] == "baseline (no. 1)10 of 60 requests completed"
+    assert f"<b>{row[1]}</b>" not in page.text
+    alone = said(written([part]))
+    assert "baseline: 10 of 60 requests completed" in alone
+    assert "all is done" not in alone
+    assert "no valid run has done all of its work" in said(written([part, stopped(full[1], 10)]))
+
+
+def test_schedules_that_are_equally_good_share_the_headline(written):
+    workload = varied(30)
+    baseline, improved = ran(workload, "baseline", "improved", mode="online")
+    assert "baseline (a) and baseline (b) have the lowest P99: " in said(
+        written([replace(baseline, source="a"), replace(baseline, source="b")])
+    )
+
+    def meets(run, percent):
+        return replace(run, log=replace(run.log, summary={**run.log.summary, "slo_attainment_percent": percent}))
+
+    ranked = sorted((baseline, improved), key=lambda run: run.log.summary["p99_request_time"])
+    best, other = (run.log.summary["policy"] for run in ranked)
+    page = written([meets(baseline, 90.0), meets(improved, 90.0)])
+    assert f"{best} has the lowest P99 of those that meet the most deadlines, 90.0%: 99% of" in said(page)
+    page = written([meets(ranked[0], 80.0), meets(ranked[1], 90.0)])
+    assert f"{other} meets the most deadlines, 90.0%" in said(page)
+    assert f"{best} meets 80.0% of the deadlines. {best}'s P99 is" in said(page)
+    assert "% less." in said(page)
+
+
+def test_logs_of_other_work_are_not_ranked_against_each_other(written):
+    runs = [*ran(varied(30), "baseline"), *ran(varied(30, seed=2), "improved")]
+    page = written(runs)
+    assert "Offline: baseline: all is done after" in said(page)
+    assert "Offline: improved: all is done after" in said(page)
+    longer = replace(varied(30), duration=varied(30).duration * 2)
+    assert "is done first" not in said(written([*ran(varied(30), "baseline"), *ran(longer, "improved")]))
+
+
 def test_what_the_checker_found_is_told(written):
     workload = varied(20)
     log = simulate(workload, CLUSTER, "baseline")

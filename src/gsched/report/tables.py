@@ -83,18 +83,27 @@ def comparison_table(outcomes: Sequence[Outcome], *, without: Collection[str] = 
     return table
 
 
-def comparison_cells(column: Column, outcomes: Sequence[Outcome]) -> list[tuple[str, bool]]:
-    """Return for each outcome the text of its cell and whether it is the best of several valid ones."""
+def comparison_cells(
+    column: Column, outcomes: Sequence[Outcome], *, competing: Sequence[bool] | None = None
+) -> list[tuple[str, bool]]:
+    """Return for each outcome the text of its cell and whether it is the best of several that compete.
+
+    Args:
+        column: what is compared.
+        outcomes: the policies.
+        competing: which of them may be the best; by default those that are valid.
+    """
+    ranks = [outcome.valid for outcome in outcomes] if competing is None else competing
     values = [_value(column, outcome) for outcome in outcomes]
     digits = decimals(values) if column.digits is None else column.digits
     texts = ["-" if value is None else f"{value:,.{digits}f}{column.unit}" for value in values]
     ranked = [
         (value * column.better, text)
-        for value, text, outcome in zip(values, texts, outcomes, strict=True)
-        if value is not None and outcome.valid and column.better
+        for value, text, may in zip(values, texts, ranks, strict=True)
+        if value is not None and may and column.better
     ]
     best = max(ranked)[1] if len(ranked) > 1 else None
-    return [(text, text == best and outcome.valid) for text, outcome in zip(texts, outcomes, strict=True)]
+    return [(text, text == best and may) for text, may in zip(texts, ranks, strict=True)]
 
 
 def _value(column: Column, outcome: Outcome) -> float | None:

@@ -53,7 +53,8 @@ def comparison(group: Sequence[View], palette: Palette) -> str:
     outcomes = [view.outcome for view in group]
     columns = comparison_columns(outcomes, without=("wall",))
     titles = [f'<abbr title="{column.meaning}">{column.title}</abbr>' for column in columns]
-    cells = [comparison_cells(column, outcomes) for column in columns]
+    competing = [view.competes for view in group]
+    cells = [comparison_cells(column, outcomes, competing=competing) for column in columns]
     widest = max((view.number("gap_percent") or 0.0 for view in group), default=0.0)
     rows = []
     for i, view in enumerate(group):
@@ -68,6 +69,8 @@ def comparison(group: Sequence[View], palette: Palette) -> str:
             figures.append(shown)
         valid = "yes" if view.outcome.valid else '<strong class="bad">NO</strong>'
         name = f'<i class="dot" style="background:{colour}"></i>{escape(view.name)}'
+        if view.unfinished:
+            name += f"<br><small>{escape(view.unfinished)}</small>"
         rows.append([name, *figures, valid])
     return table(["policy", *titles, "valid"], rows, "Comparison")
 

@@ -1,5 +1,6 @@
 """Logs as a page shows them: under which name and colour, and with which figures."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,6 +11,7 @@ import numpy as np
 from gsched.bounds import lower_bounds
 from gsched.checker import Report
 from gsched.checker.deployment import read_deployment
+from gsched.checker.outcome import read_outcome
 from gsched.cluster import LARGEST
 from gsched.comparison import Outcome
 from gsched.log import Log
@@ -120,6 +122,36 @@ class View:
         stated = self.run.log.summary.get("total_requests")
         return stated if isinstance(stated, int) else len(self.run.log.request_id.values)
 
+    @cached_property
+    def unfinished(self) -> str:
+        """What is missing, in words, where the log tells that not all was done; such a run is not ranked."""
+        told = read_outcome(self.run.log.summary, self.run.log.extra)
+        done = number_in(self.run.log.summary.get("completed_requests"))
+        if done is not None and done < self.requests:
+            return f"{done:,.0f} of {self.requests:,} requests completed"
+        return "stopped before its end" if told.partial else "requests failed" if told.failures else ""
+
+    @property
+    def competes(self) -> bool:
+        """Whether it may be called the best: a valid schedule of everything that was to be done."""
+        return self.run.report.valid and not self.unfinished
+
+    def same_work(self, other: "View") -> bool:
+        """Return whether nothing tells that another log is of other work; nothing can where one lacks some of it."""
+        if not (self.competes and other.competes):
+            return True
+        (counts, seconds), (others, theirs) = self._work, other._work
+        measured = any(view.run.log.summary.get("simulate") is True for view in (self, other))
+        return counts == others and (measured or math.isclose(seconds, theirs, rel_tol=1e-6))
+
+    @cached_property
+    def _work(self) -> tuple[dict[str, int], float]:
+        """The number of nodes by model, and the seconds of their execution."""
+        log, schedule = self.run.log, self.schedule
+        counts = np.bincount(log.model_name.codes, minlength=len(log.model_name.values)).tolist()
+        by_model = {name: count for name, count in zip(log.model_name.values, counts, strict=True) if count}
+        return by_model, float((schedule.end - schedule.start).sum())
+
 
 def number_in(value: Any) -> float | None:
     """Return a value of a summary if it is a number of sane size, else None."""
@@ -127,15 +159,24 @@ def number_in(value: Any) -> float | None:
 
 
 def groups_of(runs: Sequence[PageRun], workload: Workload | None) -> list[list[View]]:
-    """Return runs in groups that can be compared: of one mode, on one cluster, with as many requests."""
-    found: dict[tuple[Any, ...], list[int]] = {}
-    views = [View(run, label, label, workload) for run, label in zip(runs, _labels(runs), strict=True)]
-    for i, view in enumerate(views):
-        found.setdefault((view.mode, view.schedule.cluster, view.requests), []).append(i)
+    """Return runs in groups that can be compared: of one mode, on one cluster, of the same work as far as told."""
+    found: list[list[View]] = []
+    for run, label in zip(runs, _labels(runs), strict=True):
+        view = View(run, label, label, workload)
+        group = next((group for group in found if all(_comparable(view, other) for other in group)), None)
+        if group is None:
+            found.append([view])
+        else:
+            group.append(view)
     return [
-        [replace(views[i], name=name) for i, name in zip(members, _labels([runs[i] for i in members]), strict=True)]
-        for members in found.values()
+        [replace(view, name=name) for view, name in zip(group, _labels([view.run for view in group]), strict=True)]
+        for group in found
     ]
+
+
+def _comparable(view: View, other: View) -> bool:
+    kinds = ((v.mode, v.schedule.cluster, v.requests) for v in (view, other))
+    return next(kinds) == next(kinds) and view.same_work(other)
 
 
 def _labels(runs: Sequence[PageRun]) -> list[str]:

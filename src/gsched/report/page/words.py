@@ -1,5 +1,6 @@
 """What a page says in words: the finding, what it is about, and what the checker found."""
 
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -10,12 +11,26 @@ from gsched.report.page.views import View
 def finding(group: Sequence[View]) -> tuple[str, str]:
     """Return what a comparison, or a single log, has shown: a headline and a sentence or two."""
     valid = [view for view in group if view.outcome.valid]
+    ranked = [view for view in group if view.competes]
     if not valid:
-        who = f"{group[0].name}: the schedule is" if len(group) == 1 else "no schedule is"
-        return f"{who} not valid".replace("no schedule is not", "no schedule is"), ""
-    best = min(valid, key=_rank)
-    alone = len(group) == 1
-    return f"{best.name}{_claim(best, alone)}", " ".join((*_grounds(best), *_rivals(best, valid)))
+        return f"{group[0].name}: the schedule is not valid" if len(group) == 1 else "no schedule is valid", ""
+    if not ranked:
+        who = f"{group[0].name}: {group[0].unfinished}" if len(group) == 1 else "no valid run has done all of its work"
+        return who, "" if len(group) == 1 else " ".join(_unranked(valid))
+    best = min(ranked, key=_rank)
+    equal = [view.name for view in ranked if all(map(math.isclose, _rank(view), _rank(best)))]
+    lesser = [view for view in ranked if view.name not in equal]
+    grounds = (*_grounds(best), *_rivals(best, lesser), *_unranked(valid))
+    return f"{listed(equal)}{_claim(best, lesser, len(equal))}", " ".join(grounds)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them; there must be at least one."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _unranked(views: Sequence[View]) -> list[str]:
+    return [f"{view.name} is not ranked: {view.unfinished}." for view in views if view.unfinished]
 
 
 def _rank(view: View) -> tuple[float, ...]:
@@ -23,21 +38,25 @@ def _rank(view: View) -> tuple[float, ...]:
     makespan = view.number("makespan") or 0.0
     p99 = view.number("p99_request_time")
     if view.mode != "online" or p99 is None:
-        return (0.0, makespan)
-    return (-(view.number("slo_attainment_percent") or 0.0), p99)
+        return (1.0, makespan)
+    return (0.0, -(view.number("slo_attainment_percent") or 0.0), p99)
 
 
-def _claim(view: View, alone: bool) -> str:
+def _claim(view: View, lesser: Sequence[View], equal: int) -> str:
+    """Return what is claimed of the best of a group, or of so many that are equally good."""
     p99, slo = view.number("p99_request_time"), view.number("slo_attainment_percent")
+    meets, has, is_done = ("meets", "has", "is done") if equal == 1 else ("meet", "have", "are done")
+    others = bool(lesser) or equal > 1
     if view.mode == "online" and p99 is not None:
         served = f"99% of the requests are done within {_seconds(p99)}"
         if slo is None:
-            return f": {served}" if alone else f" has the lowest P99: {served}"
+            return f" {has} the lowest P99: {served}" if others else f": {served}"
         met = _floor_percent(slo)
-        most = f"meets {met} of the deadlines" if alone else f"meets the most deadlines, {met}"
-        return f" {most}; {served}"
+        if any(other.number("slo_attainment_percent") == slo for other in lesser):
+            return f" {has} the lowest P99 of those that meet the most deadlines, {met}: {served}"
+        return f" {meets} the most deadlines, {met}; {served}" if others else f" meets {met} of the deadlines; {served}"
     makespan, gap = view.number("makespan") or 0.0, view.number("gap_percent")
-    first = f": all is done after {_seconds(makespan)}" if alone else f" is done first, after {_seconds(makespan)}"
+    first = f" {is_done} first, after {_seconds(makespan)}" if others else f": all is done after {_seconds(makespan)}"
     return first if gap is None else f"{first}, at most {max(gap, 0.0):.1f}% above any possible schedule"
 
 
@@ -67,35 +86,40 @@ def _grounds(view: View) -> list[str]:
     return sentences
 
 
-def _rivals(best: View, valid: Sequence[View]) -> list[str]:
-    """Return a sentence that compares with the baseline, or else with the worst."""
-    others = [view for view in valid if view is not best]
+def _rivals(best: View, others: Sequence[View]) -> list[str]:
+    """Return a sentence that compares with the baseline, or else with the worst, of those that are not as good."""
     if not others:
         return []
     figure, what = ("p99_request_time", "P99 is") if best.mode == "online" else ("makespan", "makespan is")
     baseline = [view for view in others if view.run.log.summary.get("policy") == "baseline"]
     rival = baseline[0] if baseline else max(others, key=_rank)
     value, own = rival.number(figure), best.number(figure)
+    slo = rival.number("slo_attainment_percent") if best.mode == "online" else None
+    met = [] if slo is None else [f"{rival.name} meets {_floor_percent(slo)} of the deadlines."]
     if value is None or not own:
-        return []
+        return met
     difference = 100 * (value / own - 1)
-    if abs(difference) < 0.05:
-        return [f"{rival.name}'s {what.removesuffix(' is')} is the same."]
-    return [f"{rival.name}'s {what} {_seconds(value)}, {abs(difference):.1f}% {'more' if difference >= 0 else 'less'}."]
+    how_much = f"{_seconds(value)}, {abs(difference):.1f}% {'more' if difference >= 0 else 'less'}"
+    return [*met, f"{rival.name}'s {what} {'the same' if abs(difference) < 0.05 else how_much}."]
 
 
 def about(group: Sequence[View]) -> str:
     """Return what logs are about: workload, cluster, mode."""
-    view = group[0]
-    log, cluster = view.run.log, view.schedule.cluster
-    requests = view.requests
-    parts = [_counted(requests, "request"), _counted(len(log), "node"), _counted(len(view.models), "model")]
+    view = max(group, key=lambda view: len(view.run.log))  # of those that were stopped, others tell more
+    cluster = view.schedule.cluster
+    parts = [
+        _counted(view.requests, "request"),
+        _counted(len(view.run.log), "node"),
+        _counted(len(view.models), "model"),
+    ]
     where = f"on {_counted(len(view.schedule.gpus), 'GPU')}"
     if cluster:
         servers = f" in servers of {cluster.server_size}" if cluster.server_size < cluster.gpus else ""
         where = f"on {_counted(cluster.gpus, 'GPU')}{servers}, {cluster.residency} residency"
     arrival = {"offline": "offline: all requests are there at 0", "online": "online: requests arrive over time"}
-    times = " Models really ran, and times are measured." if log.summary.get("simulate") is True else ""
+    ran = [view.name for view in group if view.run.log.summary.get("simulate") is True]
+    whose = "" if len(ran) == len(group) else f"In {listed(ran)} " if ran else ""
+    times = f" {whose}{'models' if whose else 'Models'} really ran, and times are measured." if ran else ""
     return f"{', '.join(parts)} {where}; {arrival.get(view.mode or '', 'arrivals not told')}.{times}"
 
 
