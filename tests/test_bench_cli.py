@@ -152,6 +152,25 @@ def test_a_schedule_that_breaks_a_rule_is_a_finding(folder: Path, capsys: pytest
     assert "demo, Bad, 4 GPUs: policy Bad" in capsys.readouterr().out
 
 
+OWN = "class Mine:\n    def choose(self, view):\n        return None\n"
+
+
+def test_ones_own_policy_is_found_beside_the_file_that_names_it(folder: Path) -> None:
+    (folder / "below").mkdir()
+    (folder / "below" / "mine.py").write_text(OWN)
+    text = SWEEP.replace("- baseline", "- mine.py:Mine").replace("config: ", "config: ../")
+    (folder / "below" / "sweep.yaml").write_text(text.replace("requests: requests", "requests: ../requests"))
+    assert list(read_sweep("below/sweep.yaml")["choices"]) == ["Mine", "eager"]
+
+
+def test_two_policies_of_one_name_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.py", "b.py"):
+        (folder / name).write_text(OWN)
+    assert run("bench", "sweep.yaml", "--policy", "a.py:Mine", "--policy", "b.py:Mine") == 2
+    told = capsys.readouterr().err
+    assert told == "error: --policy b.py:Mine: is a second policy Mine; tell them apart in a sweep file\n"
+
+
 def test_where_nothing_fits_it_is_bad_input(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--config", "demo.json", "--num-requests", "5", "--gpus", "2", "--seeds", "2", "--workers", "1"]
     assert run("bench", *words, "--policy", "baseline") == 2
@@ -167,6 +186,8 @@ def test_where_nothing_fits_it_is_bad_input(folder: Path, capsys: pytest.Capture
         (("--config", "demo.json"), "sweep: has no cluster sizes; add --gpus 4,8,16"),
         (("sweep.yaml", "--suite", "offline"), "--suite: is given beside sweep.yaml; choose one"),
         (("sweep.yaml", "--gpus", "4,x"), "--gpus 4,x: is no list of numbers; such as --gpus 4,8,16"),
+        (("sweep.yaml", "--gpus", ""), "--gpus : is no list of numbers"),
+        (("sweep.yaml", "--loads", ""), "--loads : is no list of numbers"),
         (("sweep.yaml", "--loads", "0"), "sweep: loads: a load must be above 0"),
         (("sweep.yaml", "--requests", "requests.yaml"), "--requests: is for a workload of its own; add --config"),
         (("sweep.yaml", "--num-requests", "3"), "--num-requests: is for a workload of its own; add --config"),
@@ -200,9 +221,14 @@ BROKEN = [
         ["sweep.yaml:7: gpus[1]: must be above 0", "gpus[2]: must be a whole number"],
     ),
     ("gpus: [4, 8]", "gpus: 4", ["sweep.yaml:7: gpus: must be a list, not 4"]),
+    ("gpus: [4, 8]", "gpus: []", ["sweep.yaml:7: gpus: is empty; name at least one, or leave it out"]),
+    ("loads: [1, 2]", "loads: []", ["sweep.yaml:8: loads: is empty"]),
+    ("seeds: 2", "seeds: []", ["sweep.yaml:9: seeds: is empty"]),
+    (SWEEP[: SWEEP.index("policies")], "workloads: {}\n", ["sweep.yaml:1: workloads: is empty"]),
     ("loads: [1, 2]", "loads: [.inf]", ["sweep.yaml:8: loads[0]: must be finite"]),
     ("seeds: 2", "seeds: none", ["sweep.yaml:9: seeds: must be a number of seeds or a list of them"]),
     ("seeds: 2", "seeds: true", ["sweep.yaml:9: seeds: must be a number of seeds"]),
+    ("seeds: 2", "seeds: [1, true]", ["sweep.yaml:9: seeds: must be a number of seeds"]),
     ("seeds: 2", "seeds: [1, -2]", ["sweep.yaml:9: seeds: must be a number of seeds"]),
     ("mode: online", "mode: later", ["sweep.yaml:10: mode: must be offline or online, not later"]),
     ("- baseline", "- bassline", ["sweep.yaml:5: policies[0]: policy bassline: is unknown"]),
@@ -216,6 +242,7 @@ BROKEN = [
         "num_requests: none",
         ["sweep.yaml:2: workloads.drawn: workload: num_requests: must be a number"],
     ),
+    ("num_requests: 20", "num_requests: 2.5", ["workload: num_requests: must be a whole number, not 2.5"]),
     (
         "num_requests: 20",
         "requests: requests.yaml",

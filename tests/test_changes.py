@@ -109,6 +109,8 @@ def test_loads_beyond_what_can_be_counted() -> None:
     apart = replace(tiny({"a": 1}, "a", 2), timestamp=np.array([0, 2**60]))
     with pytest.raises(InputError, match="too far apart"):
         scaled(apart, 0.1, "online")
+    with pytest.raises(InputError, match="too far apart"):
+        scaled(apart, 1e-310, "online")
 
 
 @given(workloads())

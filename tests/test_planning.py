@@ -16,6 +16,7 @@ from strategies import Case, cases
 from gsched.cli import main
 from gsched.cluster import Cluster
 from gsched.errors import InputError
+from gsched.load import save_config, save_requests
 from gsched.planning import Plan, Point, PolicyPlan, smallest_clusters
 from gsched.planning.proofs import beyond_reach, too_small
 from gsched.planning.search import BELOW, Found, smallest
@@ -396,6 +397,17 @@ def test_load_makes_the_cluster_larger(capsys: pytest.CaptureFixture[str]) -> No
         assert run(*SUPPORT, "--slo", "p99=60s", "--policy", "static", "--load", load, "--json") == 0
         sizes.append(json.loads(capsys.readouterr().out)["gpus"])
     assert sizes[0] < sizes[1]
+
+
+def test_deadlines_are_those_of_the_requests_that_the_load_leaves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workload = replace(tiny({"a": 1}, "a", 2), deadline=np.array([9.0, np.inf]))
+    save_config(workload.config, tmp_path / "c.json")
+    save_requests(workload, tmp_path / "r.yaml")
+    given = ["--config", str(tmp_path / "c.json"), "--requests", str(tmp_path / "r.yaml"), "--attainment", "0.9"]
+    assert run(*given, "--mode", "offline", "--load", "0.5") == 2
+    assert "no request has a deadline" in capsys.readouterr().err
 
 
 def test_status_1_where_no_policy_keeps_the_slo(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """Sweeps: what is simulated, by whom, and what is kept of it."""
 
 import csv
+import io
 import json
 import multiprocessing
 import os
@@ -29,7 +30,7 @@ from gsched.metrics import request_times
 from gsched.sweep import run_sweep
 from gsched.sweep.definition import Case, Choice, Source, Sweep
 from gsched.sweep.intervals import curves, interval, speedups
-from gsched.sweep.journal import JOURNAL, journal
+from gsched.sweep.journal import JOURNAL, Journal, journal
 from gsched.sweep.read import drawn, recorded
 from gsched.sweep.results import Results, read_results, write_results
 from gsched.sweep.runs import Runner
@@ -153,6 +154,8 @@ def test_ones_own_policy_is_another_when_its_file_changes(tmp_path: Path) -> Non
         ({"gpus": (0,)}, "a cluster has 1 to 1,000,000 GPUs, not 0"),
         ({"loads": (0.0,)}, "a load must be above 0"),
         ({"loads": (float("nan"),)}, "a load must be above 0"),
+        ({"seeds": (-1,)}, "a seed must be at least 0"),
+        ({"seeds": (2**63,)}, "a seed must be at least 0 and below"),
         ({"cluster": {"pcie_bandwidth": 0.0}}, "pcie_bandwidth must be between"),
         ({"mode": "online", "choices": choices("hybrid")}, "policy hybrid: does not work online"),
         ({"choices": {"x": Choice("nothing", {})}}, "policy nothing: is unknown"),
@@ -253,7 +256,46 @@ def test_a_larger_sweep_keeps_what_is_done_and_a_smaller_one_shows_its_own(
     assert len((tmp_path / JOURNAL).read_bytes().splitlines()) == 4
 
 
-@pytest.mark.parametrize("line", [b"{}", b"[1]", b"nonsense", b'{"key": "a", "run": 3}', b"\xff"])
+def test_what_has_two_names_is_carried_out_once_and_shown_under_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a variant of a policy sets an option to its default."""
+    cases = simulated(monkeypatch)
+    same = {"improved": Choice("improved", {}), "twin": Choice("improved", {})}
+    results = run_sweep(Sweep({"demo": DRAWN, "again": DRAWN}, same, (4,)), tmp_path, processes=1)
+    assert len(cases) == 1
+    assert [(run["workload"], run["policy"]) for run in results.runs] == [
+        (workload, policy) for workload in ("demo", "again") for policy in same
+    ]
+    assert len({run["makespan"] for run in results.runs}) == 1
+
+
+def test_results_are_written_before_another_sweep_may_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(_results: Results, folder: Path) -> None:
+        with pytest.raises(InputError, match="is being written by another sweep"), journal(folder):
+            pass
+        written.append(folder)
+
+    written: list[Path] = []
+    monkeypatch.setattr("gsched.sweep.write_results", write)
+    run_sweep(replace(SWEEP, gpus=(4,), seeds=(1,)), tmp_path, processes=1)
+    assert written == [tmp_path]
+
+
+def test_a_run_that_is_written_in_part_is_told(tmp_path: Path) -> None:
+    """As where the disk is full."""
+
+    class Full(io.BytesIO):
+        def write(self, line: Any) -> int:
+            return super().write(line[:10])
+
+    open_journal = Journal(tmp_path / JOURNAL, Full(), {})
+    with pytest.raises(InputError, match=r"runs\.jsonl: cannot be written \(No space left on device\)"):
+        open_journal.add("key", row("a", 4, 1, 1.0))
+    assert not open_journal.done
+
+
+@pytest.mark.parametrize("line", [b"{}", b"[1]", b"nonsense", b'{"key": "a", "run": 3}', b"\xff", b"[" * 100_000])
 def test_a_broken_journal_is_told(line: bytes, tmp_path: Path) -> None:
     run_sweep(replace(SWEEP, gpus=(4,), seeds=(1,)), tmp_path, processes=1)
     before = (tmp_path / JOURNAL).read_bytes()
@@ -293,6 +335,13 @@ def test_a_process_that_dies_is_told_and_the_rest_is_kept(tmp_path: Path) -> Non
     assert multiprocessing.active_children() == []
 
 
+def test_no_process_is_left_behind_while_an_interruption_is_looked_at(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run_sweep(SWEEP, tmp_path, processes=2, progress=interrupt_after(1))
+    assert multiprocessing.active_children() == []
+    assert caught.tb
+
+
 def until(so: Callable[[], bool]) -> None:
     end = time.monotonic() + 60
     while not so():
@@ -327,6 +376,18 @@ def test_ctrl_c_ends_everything_and_the_same_command_goes_on(tmp_path: Path) -> 
     again = subprocess.run([*command, "--seeds", "1", "--json"], cwd=tmp_path, capture_output=True, timeout=60)
     assert again.returncode == 0
     assert done.read_bytes().startswith(kept[: kept.rindex(b"\n")])
+
+
+def test_processes_end_with_the_one_that_waits_for_them(tmp_path: Path) -> None:
+    save_config(CONFIG, tmp_path / "demo.json")
+    words = ["--config", "demo.json", "--num-requests", "60", "--gpus", "4,8", "--policy", "baseline"]
+    with subprocess.Popen(
+        [GSCHED, "bench", *words, "--workers", "2", "--quiet", "--seeds", "2000"], cwd=tmp_path, start_new_session=True
+    ) as running:
+        done = tmp_path / "benchmark_results" / JOURNAL
+        until(lambda: done.exists() and done.stat().st_size > 0)
+        running.kill()
+    until(lambda: not alive(running.pid))
 
 
 # -- results
@@ -383,7 +444,7 @@ def test_sources_know_their_files(tmp_path: Path) -> None:
     read, made = recorded(config, requests, []), drawn(config, {"requests": 5}, [])
     assert read.recorded
     assert read.recorded.request_count == 5
-    assert list(read.digests) == ["c.json", "r.yaml"]
+    assert list(read.digests) == ["config", "requests"]
     assert made.recorded is None
     assert made.workload(3).duration.tolist() == generate(CONFIG, 5, seed=3).duration.tolist()
     before = read.about

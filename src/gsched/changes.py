@@ -44,10 +44,10 @@ def _problem(factor: float, message: str) -> InputError:
 
 def _faster(workload: Workload, factor: float) -> Workload:
     earliest = workload.timestamp.min()
-    since = np.rint((workload.timestamp - earliest) / factor)
-    if float(earliest) + since.max() >= 2.0**63:
+    since = workload.timestamp - earliest
+    if float(earliest) + float(since.max()) / factor >= 2.0**63:
         raise _problem(factor, "leaves arrivals too far apart")
-    return replace(workload, timestamp=earliest + since.astype(np.int64))
+    return replace(workload, timestamp=earliest + np.rint(since / factor).astype(np.int64))
 
 
 def _more(workload: Workload, factor: float) -> Workload:

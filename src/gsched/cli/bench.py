@@ -97,8 +97,8 @@ def bench(
         }
         changes = {
             "sources": _source(config, requests, {"num_requests": num_requests, "duration": duration}, warnings),
-            "gpus": gpus and _numbers("--gpus", gpus, int, "4,8,16"),
-            "loads": loads and _numbers("--loads", loads, float, "1,1.5,2"),
+            "gpus": None if gpus is None else _numbers("--gpus", gpus, int, "4,8,16"),
+            "loads": None if loads is None else _numbers("--loads", loads, float, "1,1.5,2"),
             "seeds": seeds and tuple(range(1, seeds + 1)),
             "mode": mode and mode.value,
             "cluster": {
@@ -183,8 +183,15 @@ def _choices(names: Iterable[str] | None, settings: Iterable[str] | None, mode: 
 
     listed = list(dict.fromkeys(names or [policy.name for policy in usual(mode)]))
     options_of = options.settings_by_policy(settings, listed)
-    choices = [Choice(name, options.settings_of(options_of[name])) for name in listed]
-    return {choice.found.name: choice for choice in choices}
+    choices: dict[str, Choice] = {}
+    for name in listed:
+        choice = Choice(name, options.settings_of(options_of[name]))
+        if (shown := choice.found.name) in choices:
+            raise InputError.one(
+                "", f"--policy {name}", f"is a second policy {shown}", "tell them apart in a sweep file"
+            )
+        choices[shown] = choice
+    return choices
 
 
 def _print_tables(results: "Results", folder: Path, *, claims: bool) -> None:

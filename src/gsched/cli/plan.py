@@ -81,8 +81,8 @@ def plan(
     with stages(quiet=quiet) as progress:
         progress.stage("Reading the workload")
         workload = load_workload(config, requests, warnings=warnings)
-        limits = parse_slos(slos or (), attainment, workload)
         workload = scaled(workload, load, mode.value)
+        limits = parse_slos(slos or (), attainment, workload)
         found = smallest_clusters(
             workload,
             largest,

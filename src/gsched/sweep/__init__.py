@@ -1,6 +1,7 @@
 """Sweeps: many simulations, over policies, GPUs, loads, seeds and workloads, each schedule checked."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from gsched.files import PathLike
@@ -35,20 +36,20 @@ def run_sweep(
     Raises:
         InputError: the folder cannot be used, or those who carry out the runs fail.
     """
-    cases = {sweep.key(case): case for case in sweep.cases}
-    keys = {case: key for key, case in cases.items()}
+    keys = {case: sweep.key(case) for case in sweep.cases}
+    different = {key: case for case, key in keys.items()}  # what has two names is carried out once
     folder = Path(folder)
     with journal(folder, fresh=fresh) as done:
-        missing = [case for key, case in cases.items() if key not in done.done]
-        count = len(cases) - len(missing)
+        missing = [case for key, case in different.items() if key not in done.done]
+        count = len(different) - len(missing)
         if progress:
-            progress(count, len(cases))
-        runs = on_ray(sweep, missing, ray) if ray and missing else here(sweep, missing, processes)
-        for case, run in runs:
-            done.add(keys[case], run)
-            count += 1
-            if progress:
-                progress(count, len(cases))
-        results = Results([{**done.done[key], **case._asdict()} for key, case in cases.items()], sweep.about)
-    write_results(results, folder)
+            progress(count, len(different))
+        with closing(on_ray(sweep, missing, ray) if ray and missing else here(sweep, missing, processes)) as runs:
+            for case, run in runs:
+                done.add(keys[case], run)
+                count += 1
+                if progress:
+                    progress(count, len(different))
+        results = Results([{**done.done[key], **case._asdict()} for case, key in keys.items()], sweep.about)
+        write_results(results, folder)
     return results

@@ -25,7 +25,7 @@ class Source:
         config: models and workflows.
         recorded: the workload that was read; None where requests are drawn.
         drawn: arguments of `gsched.generate` but for config and seed; empty where requests were read.
-        digests: SHA-256 of the files that were read, by their names.
+        digests: SHA-256 of the files that were read: `config` and `requests`.
     """
 
     config: Config
@@ -115,6 +115,8 @@ class Sweep:
                 raise InputError.one("sweep", name, "one stands there twice", "name each once")
         if any(not 0 < load <= 1e6 for load in self.loads):
             raise InputError.one("sweep", "loads", "a load must be above 0 and at most 1,000,000", "for example 1,2,4")
+        if any(not 0 <= seed < 2**63 for seed in self.seeds):
+            raise InputError.one("sweep", "seeds", "a seed must be at least 0 and below 2**63", "for example 1,2,3")
         for gpus in self.gpus:
             self.cluster_of(gpus)
         for choice in self.choices.values():

@@ -1,7 +1,9 @@
 """What a sweep has done so far, so that it goes on where it was stopped: a line of JSON for each run."""
 
+import errno
 import fcntl
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +31,8 @@ class Journal:
         """
         line = json.dumps({"key": key, "run": run}, allow_nan=False).encode() + b"\n"
         try:
-            self._file.write(line)
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise _unwritable(self._path, error) from None
         self.done[key] = run
@@ -82,7 +85,7 @@ def _read(path: Path) -> tuple[dict[str, Run], int]:
         try:
             entry: dict[str, Any] = json.loads(line)
             done[entry["key"]] = dict(entry["run"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             hint = "remove the file, or start anew with --fresh"
             raise InputError.one(f"{path}:{number}", "", "is no run of a sweep", hint) from None
     return done, whole

@@ -55,7 +55,7 @@ def recorded(config: Path, requests: Path, warnings: list[Problem]) -> Source:
         InputError: a file cannot be used.
     """
     workload = load_workload(config, requests, warnings=warnings)
-    return Source(workload.config, workload, {}, _digests(config, requests))
+    return Source(workload.config, workload, {}, _digests(config=config, requests=requests))
 
 
 def drawn(config: Path, arguments: Mapping[str, Any], warnings: list[Problem]) -> Source:
@@ -69,13 +69,13 @@ def drawn(config: Path, arguments: Mapping[str, Any], warnings: list[Problem]) -
     Raises:
         InputError: the file cannot be used, or an argument makes no sense.
     """
-    source = Source(load_config(config, warnings), None, arguments, _digests(config))
+    source = Source(load_config(config, warnings), None, arguments, _digests(config=config))
     source.workload(0)
     return source
 
 
-def _digests(*paths: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(read_bytes(path)).hexdigest() for path in paths}
+def _digests(**paths: Path) -> dict[str, str]:
+    return {kind: hashlib.sha256(read_bytes(path)).hexdigest() for kind, path in paths.items()}
 
 
 class _Reader:
@@ -97,6 +97,9 @@ class _Reader:
             "mode": self._root.text("mode") or None,
             "cluster": self._cluster(),
         }
+        for name in ("workloads", "policies", "gpus", "loads", "seeds"):
+            if self._document.value.get(name) in ([], {}):
+                self._root.error(name, "is empty", "name at least one, or leave it out")
         if found["mode"] not in (None, "offline", "online"):
             self._root.error("mode", f"must be offline or online, not {found['mode']}", "correct it")
         return {name: value for name, value in found.items() if value}
@@ -128,9 +131,9 @@ class _Reader:
 
     def _seeds(self) -> tuple[int, ...]:
         value = self._document.value.get("seeds")
-        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_SEEDS:
+        if type(value) is int and 1 <= value <= MOST_SEEDS:
             return tuple(range(1, value + 1))
-        if isinstance(value, list) and all(isinstance(seed, int) and seed >= 0 for seed in value):
+        if isinstance(value, list) and all(type(seed) is int and seed >= 0 for seed in value):
             return tuple(value)
         if value is not None:
             hint = f"write seeds: 10 for 1 to 10 (at most {MOST_SEEDS:,}), or seeds: [1, 2, 3]"
@@ -147,7 +150,8 @@ class _Reader:
                 )
                 continue
             options = {str(name): given for name, given in fields.items() if name not in ("policy", "name")}
-            choice = Choice(fields["policy"], options)
+            policy = fields["policy"]
+            choice = Choice(str(self._document.path.parent / policy) if ":" in policy else policy, options)
             try:
                 usual = choice.found.name
             except InputError as error:
@@ -219,6 +223,8 @@ def drawn_arguments(
     for name, value in numbers.items():
         if value is not None and (complaint := number_complaint(value, positive=True)):
             raise InputError.one("workload", name, *complaint)
+    if isinstance(num_requests, float):
+        raise InputError.one("workload", "num_requests", f"must be a whole number, not {num_requests}", "correct it")
     texts = {"arrivals": arrivals, "profile": profile, "weights": weights, "tiers": tiers, "deadlines": deadlines}
     for name, text in texts.items():
         if text is not None and not isinstance(text, str):

@@ -3,8 +3,9 @@
 import multiprocessing
 import os
 import signal
+import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -15,7 +16,7 @@ from gsched.sweep.definition import Case, Sweep
 from gsched.sweep.intervals import Run
 from gsched.sweep.runs import Runner
 
-Done = Iterator[tuple[Case, Run]]
+Done = Generator[tuple[Case, Run], None, None]
 
 _RAY_PATIENCE = 20.0  # seconds for a cluster to answer
 _IN_FLIGHT = 4  # tasks for each core of a Ray cluster, so that none waits for the next
@@ -61,9 +62,17 @@ _runners: dict[str, Runner] = {}  # of this process: one, of the sweep that it w
 
 
 def _begin(sweep: Sweep, times: int) -> None:
-    """Prepare a process; a Ctrl-C is for the one that waits for it."""
+    """Prepare a process; a Ctrl-C is for the one that waits for it, and when that is gone, this one ends, too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _runners[""] = Runner(sweep, times)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent
+    parent.join()
+    os._exit(1)
 
 
 def _run(case: Case) -> Run:
