@@ -17,7 +17,7 @@ from gsched.checker import check
 from gsched.cluster import Cluster
 from gsched.log import Gangs, Labels, Log
 from gsched.metrics import gpu_use, request_times
-from gsched.report.page.chart import Axis, Layers, Line, chart, tick_text, ticks
+from gsched.report.page.chart import Axis, Layers, Line, axis_of, chart, tick_text, ticks
 from gsched.report.page.pack import UNKNOWN, json_text, pack
 from gsched.report.page.schedule import (
     Schedule,
@@ -30,6 +30,7 @@ from gsched.report.page.schedule import (
     request_seconds,
 )
 from gsched.report.page.views import PageRun, groups_of, number_in
+from gsched.report.scales import count_scale, value_scale
 from gsched.simulator import simulate
 
 quick = settings(max_examples=40)
@@ -210,7 +211,7 @@ def test_json_in_a_page_ends_no_script():
 @given(st.floats(0, 1e6), st.floats(1e-6, 1e9), st.integers(2, 8), st.booleans(), st.booleans())
 def test_ticks_are_few_and_inside(low, span, most, log, whole):
     low = low if span > 1e-9 * low else 0.0
-    axis = Axis("x", low + (1e-3 if log else 0), low + span + 1e-3, log, whole)
+    axis = Axis("x", low + (1e-3 if log else 0), low + span + 1e-3, (low + 1e-3) * log, whole)
     found = ticks(axis, most)
     assert len(found) <= most + 2
     assert all(axis.low - 1e-6 * span <= value <= axis.high + 1e-6 * span for value in found)
@@ -222,24 +223,44 @@ def test_ticks_are_few_and_inside(low, span, most, log, whole):
 def test_ticks_are_round():
     assert ticks(Axis("x", 0.0, 1303.0), 6) == [0, 250, 500, 750, 1000, 1250]
     assert ticks(Axis("x", -0.5, 3.5, whole=True), 6) == [0, 1, 2, 3]
-    assert ticks(Axis("x", 0.5, 2100.0, log=True), 6) == [1, 3, 10, 30, 100, 300, 1000]
+    assert ticks(Axis("x", 0.5, 2100.0, log=0.5), 6) == [1, 3, 10, 30, 100, 300, 1000]
+    assert ticks(Axis("x", 0.0, 2100.0, log=1.0), 6) == [0, 1, 3, 10, 30, 100, 300, 1000]
+    sizes = (4, 6, 8, 10, 12, 16, 20, 30)
+    assert ticks(axis_of("GPUs", count_scale(sizes), at=sizes), 6) == list(sizes)
+    assert ticks(axis_of("GPUs", count_scale((990, 1000, 9000)), at=(990, 1000, 9000)), 6) == [1000, 2000, 5000, 10000]
     assert ticks(Axis("x", 5.0, 17.0, at=(6, 8, 16)), 6) == [6, 8, 16]
     assert ticks(Axis("x", 0.0, 1000.0, at=(1, 2, 900)), 5) == [0, 200, 400, 600, 800, 1000]
     assert [tick_text(value) for value in (0, 0.25, 1250, 250_000, 3e6)] == ["0", "0.25", "1,250", "250k", "3M"]
 
 
+def test_a_logarithmic_axis_may_begin_with_a_linear_piece():
+    axis = axis_of("gap", value_scale([0.0, 0.5, 60.0]))
+    assert axis == ("gap, log scale", 0.0, 90.0, 0.1, False, ())
+    decades = np.log10(90 / 0.1)
+    places = [axis.place(value) for value in (-1.0, 0.0, 0.05, 0.1, 1.0, 90.0, 100.0)]
+    assert places == pytest.approx([0, 0, 0.5 / (1 + decades), 1 / (1 + decades), 2 / (1 + decades), 1, 1])
+    plain = axis_of("gap", value_scale([0.5, 60.0]))
+    assert plain == ("gap, log scale", 0.25, 90.0, 0.25, False, ())
+    assert [plain.place(value) for value in (0.0, 0.25, 90.0)] == [0, 0, 1]
+    assert plain.place(np.sqrt(0.25 * 90)) == pytest.approx(0.5)
+
+
 def test_a_chart_draws_to_scale():
     line = Line("a<b", "red", [0, 10], [0, 5], notes=["zero", "five"], low=[0, 4], high=[0, 6])
     text = chart("T<", Axis("x", 0, 10), Axis("y", 0, 10), [line])
-    assert 'd="M54 200L370 104"' in text
+    assert 'd="M60 200L370 104"' in text
     assert "<title>five</title>" in text
-    assert 'd="M54 200L370 84.8L370 123.2L54 200Z"' in text
+    assert '<path class="bars" d="M60 200V200M370 123.2V84.8"' in text
+    assert "translate" not in text.partition("</g>")[2]
+    assert '<g transform="translate(2.5 0)"><path class="bars"' in chart(
+        "T", Axis("x", 0, 10), Axis("y", 0, 10), [replace(line, aside=2.5)]
+    )
     assert "a&lt;b" in text
     assert "T<" not in text
     layers = Layers(["low", "top"], ["red", "blue"], np.array([0.0, 5, 10]), np.array([[1.0, 1], [1, 4]]))
     text = chart("T", Axis("x", 0, 10), Axis("y", 0, 10), layers)
-    assert 'd="M54 200H54V161.6H212V104H370V200Z" style="fill:blue"' in text
-    assert 'd="M54 200H54V180.8H370V200Z" style="fill:red"' in text
+    assert 'd="M60 200H60V161.6H215V104H370V200Z" style="fill:blue"' in text
+    assert 'd="M60 200H60V180.8H370V200Z" style="fill:red"' in text
     assert text.index('data-name="top"') < text.index('data-name="low"')  # which hides what is below it
 
 

@@ -284,12 +284,63 @@ def test_a_sweep_has_curves_and_a_table(written):
     assert "Over GPUs, at load 1" in said(page)
     assert "Over load, on 8 GPUs" in said(page)
     charts = re.findall(r'aria-label="([^"]*)"', page.text)
-    assert [charts.count(title) for title in ("Makespan", "Speed-up over baseline", "P99")] == [2, 2, 4]
-    row = next(row for row in page.rows if row[:3] == ["online", "4", "2"])
-    assert row[3:5] == ["402± 6", "10.0%± 0.0%"]
-    assert row[-1] == "2"
-    assert "online, 4: 402 (395 to 408)" in page.text
-    assert 'class="band"' in page.text
+    titles = [
+        "P99 of the request times, s",
+        "SLO attainment",
+        "Gap of the makespan to the proven bound",
+        "Model switches",
+    ]
+    assert [charts.count(title) for title in titles] == [8, 8, 8, 8]  # each with its table
+    assert [row for row in page.rows if row[0] == "4"][:3] == [
+        ["4", "200.8±3.2", "100.8±3.2"],
+        ["4", "90.0%±0.0", "90.0%±0.0"],
+        ["4", "20.0%±0.0", "10.0%±0.0"],
+    ]
+    assert "<td>200.8 <small>±3.2</small></td><td><b>100.8</b> <small>±3.2</small></td>" in page.text
+    assert page.text.count("<b>90.0%</b>") == 2 * 8  # equally good
+    assert "online, 4: 100.8 (97.6 to 103.9)" in page.text
+    assert page.text.count('class="bars"') == 8 * 4
+
+
+def offline_sweep(**change):
+    runs = [{**run, "mode": "offline", **change} for run in sweep().runs if run["load"] == 1 and run["valid"]]
+    return [run | {"gap_percent": run["gap_percent"] * (100 if run["policy"] == "baseline" else 0)} for run in runs]
+
+
+def test_a_sweep_of_batches_is_about_makespans(written):
+    page = written([], Results(offline_sweep(), {}))
+    assert "Best: the smallest mean over the seeds of the makespan." in said(page)
+    assert [row[1:] for row in page.rows if row[0] == "GPUs"] == 2 * [["baseline", "online"]] + [["online"]] + 2 * [
+        ["baseline", "online"]
+    ]
+    assert [row for row in page.rows if row[0] == "8"][2] == ["8", "1.99×±0.06"]
+    assert "%, at most, log scale" not in page.text  # zeros and a single value differ by no factor
+    runs = [run | {"gap_percent": 2000.0 / (run["gpus"] * 9 if run["seed"] == 1 else 1)} for run in offline_sweep()]
+    assert "%, at most, log scale" not in written([], Results(runs, {})).text
+    runs = [
+        run | {"gap_percent": 2000.0 if run["policy"] == "baseline" else run["gpus"] - 4} for run in offline_sweep()
+    ]
+    page = written([], Results(runs, {}))
+    assert "%, at most, log scale" in page.text
+    zero = re.search(r'<circle cx="[^"]*" cy="([^"]*)"[^>]*><title>online, 4: 0.0%', page.text)[1]
+    assert zero == "200"  # on the axis
+
+
+def test_a_policy_with_fewer_runs_is_not_called_the_best(written):
+    runs = [run for run in offline_sweep() if run["policy"] == "baseline" or run["seed"] == 1]
+    page = written([], Results(runs, {}))
+    assert "baseline is best in 2 of 2 settings" in said(page)
+    assert ["4", "401.5±6.4", "201.0(1 run)"] in page.rows
+    equal = [run | {"makespan": 5.0} for run in offline_sweep()]
+    page = written([], Results(equal, {}))
+    assert "baseline and online are each best in 2 of 2 settings of the sweep" in said(page)
+    assert "Those that are equally good count alike." in said(page)
+    alone = [run for run in offline_sweep() if run["policy"] == "online"]
+    page = written([], Results(alone, {}))
+    assert "A sweep of online" in said(page)
+    assert "best" not in page.rows[0]
+    assert "<b>" not in page.text
+    assert "No run of the sweep has a valid schedule" in said(written([], Results(offline_sweep(valid=False), {})))
 
 
 def test_it_is_written_whole_or_not_at_all(tmp_path):
@@ -397,6 +448,10 @@ DRIVE = """
   const where = {clientX: left + width - 12, clientY: top + 50, bubbles: true};
   chart.dispatchEvent(new view.PointerEvent("pointermove", where));
   seen.read = text("tip");
+  const swept = all("#sweep details[open] figure.chart > svg")[0], edge = box(swept);
+  const right = {clientX: edge.left + 0.6 * edge.width, clientY: edge.top + 9};
+  swept.dispatchEvent(new view.PointerEvent("pointermove", right));
+  seen.points = text("tip");
   seen.scroll = page.documentElement.scrollWidth;
   seen.heights = [canvas.height, viewport.clientHeight];
   return seen;
@@ -465,6 +520,7 @@ def test_tabs_change_the_log_and_charts_can_be_read(driven):
     at, *values = driven["read"].split("\n")
     assert at.startswith("at ")
     assert sorted(values) == ["baseline: 100", "static: 100"]
+    assert driven["points"].split("\n") == ["baseline, 8: 100.8 (97.6 to 103.9)", "online, 8: 50.8 (47.6 to 53.9)"]
     assert driven["scroll"] == 1280
 
 
@@ -479,12 +535,15 @@ LOOK = """
     letters: Math.min(...letters.map(text => parseFloat(style(text).fontSize) * scale(text.getScreenCTM()))),
     ground: corner(),
   };
-  const {height} = canvas;
+  const {height} = canvas, folded = () => all("details:not([open])").length;
+  const before = folded();
   view.dispatchEvent(new view.Event("beforeprint"));
   seen.printed = corner();
   seen.finer = canvas.height / height;
+  seen.folded = [before, folded()];
   view.dispatchEvent(new view.Event("afterprint"));
   seen.after = corner();
+  seen.folded.push(folded());
   return seen;
 """
 
@@ -499,6 +558,9 @@ def test_it_fits_a_phone_and_follows_light_and_dark(folder, scheme, ground):
     assert seen["ground"] == seen["after"] == ground
     assert seen["printed"] == [255, 255, 255]
     assert seen["finer"] == pytest.approx(2, rel=0.01)
+    folded, on_paper, after = seen["folded"]
+    assert (folded, on_paper) == (after, 0)
+    assert folded > 4
 
 
 MANY = """

@@ -12,6 +12,7 @@ from gsched.errors import InputError
 from gsched.files import whole_file
 from gsched.pictures import write_picture
 from gsched.report.colours import Look
+from gsched.report.scales import LOG, count_scale, value_scale
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -24,9 +25,6 @@ DPI = 200
 _HEIGHT, _ALONE = 2.5, 3.3  # inches of a panel among others, and of one that is alone
 _KEY_COLUMNS = 5
 _MOST_COLUMNS = 3
-_DECADES_FROM = 50  # an axis is logarithmic where the largest value is that many times the smallest above 0
-_MOST_RATIO = 1e4  # of values on the logarithmic piece of an axis
-_REACH = 1.5  # times the largest mean: what intervals may add to an axis
 _MOST_TICKS = 8
 _LINE = 90  # characters of a title's line across the page
 _LONGEST = 40  # characters of a name that become part of a file's
@@ -141,44 +139,26 @@ def numbers(axis: "Axis") -> None:
 
 
 def value_axis(axes: "Axes", label: str, means: Sequence[float], highs: Sequence[float] = ()) -> None:
-    """Let the y axis begin at 0, or be logarithmic where values differ by decades, which its label then says.
-
-    Zeros among decades, and what is next to nothing, stand below the others on a linear piece of the axis. Of an
-    interval that is far wider than the values, as those of two seeds are, the axis shows a part.
-    """
-    from math import floor, log10
-
-    above = [value for value in means if value > 0]
-    most = max(above, default=1.0)
-    top = max(most, min(max(highs, default=0.0), _REACH * most))
-    if above and most >= _DECADES_FROM * min(above):
-        low = max(min(above), most / _MOST_RATIO)
-        if low > min(means):
-            axes.set_yscale("symlog", linthresh=10.0 ** floor(log10(low)))
-            axes.set_ylim(0, 1.5 * top)
-        else:
-            axes.set_yscale("log")
-            axes.set_ylim(min(above) / 2, 1.5 * top)
-        label += ", log scale"
-    else:
-        axes.set_ylim(0, 1.06 * top)
+    """Let the y axis begin at 0, or be logarithmic where values differ by decades, which its label then says."""
+    low, high, log = value_scale(means, highs)
+    if log > low:
+        axes.set_yscale("symlog", linthresh=log)
+    elif log:
+        axes.set_yscale("log")
+    axes.set_ylim(low, high)
     numbers(axes.yaxis)
-    axes.set_ylabel(label)
+    axes.set_ylabel(label + LOG * bool(log))
 
 
 def count_axis(axes: "Axes", label: str, counts: Sequence[float]) -> None:
-    """Mark the x axis at the values that occur, on a logarithmic scale where they span more than two doublings."""
+    """Mark the x axis at the values that occur."""
     from matplotlib.ticker import NullLocator
 
     shown = sorted(set(counts))
-    low, high = shown[0], shown[-1]
-    if low > 0 and high > 4 * low:
+    low, high, log = count_scale(shown)
+    if log:
         axes.set_xscale("log", base=2)
-        spare = (high / low) ** 0.06
-        axes.set_xlim(low / spare, high * spare)
-    else:
-        spare = 0.06 * (high - low) or 1.0
-        axes.set_xlim(low - spare, high + spare)
+    axes.set_xlim(low, high)
     numbers(axes.xaxis)
     if len(shown) <= _MOST_TICKS:
         axes.set_xticks(shown)

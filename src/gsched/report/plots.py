@@ -12,6 +12,7 @@ import numpy as np
 from gsched.errors import InputError
 from gsched.report.colours import Look, policy_looks
 from gsched.report.panels import Panel, Picture, chosen, count_axis, line_look, numbers, value_axis
+from gsched.report.scales import ratio_scale
 from gsched.sweep.intervals import Figure, Interval, Run, curves, speedups
 from gsched.sweep.results import PERCENTILES
 
@@ -242,9 +243,8 @@ def _speedup(sweep: _Sweep) -> Picture:
 
 
 def _ratio(axes: "Axes", label: str, means: Sequence[float], _highs: Sequence[float]) -> None:
-    low, high = min(means), max(means)
-    spare = 0.25 * ((high - low) or 1.0)
-    axes.set_ylim(max(low - spare, 0.0), high + spare)
+    low, high, _ = ratio_scale(means)
+    axes.set_ylim(low, high)
     axes.set_ylabel(label)
 
 

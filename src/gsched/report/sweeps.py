@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter, methodcaller
-from typing import TYPE_CHECKING, Any, NamedTuple
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
-from gsched.sweep.intervals import Figure, Interval, Run, curves, interval, speedups
+from gsched.report.sweep_figures import Cell, SweepFigure, cell_of, figure_rows, sweep_figures
+from gsched.sweep.intervals import Interval, Run, curves, interval, speedups
 from gsched.sweep.results import Results
 from gsched.table import plain_table
 
@@ -13,30 +14,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-class _Shown(NamedTuple):
-    """A figure of the tables: title, its value, decimals, unit, and what is better, -1 or 1."""
-
-    title: str
-    figure: Figure
-    digits: int
-    unit: str = ""
-    better: int = -1
-
-
-_MAKESPAN = _Shown("Makespan, s", methodcaller("get", "makespan"), 0)
-_GAP = _Shown("Gap of the makespan to the proven bound", methodcaller("get", "gap_percent"), 1, "%")
-_SWITCHES = _Shown("Model switches", methodcaller("get", "total_model_switches"), 0)
-_P99 = _Shown("P99 of the request times, s", methodcaller("get", "p99_request_time"), 0)
-_SLO = _Shown("SLO attainment", methodcaller("get", "slo_attainment_percent"), 1, "%", 1)
-
-
 def sweep_tables(results: Results) -> Iterator[tuple[str, "Table"]]:
     """Yield a table, with its title, for each workload, load and figure: lines are cluster sizes, columns policies.
 
     Cells are means over the seeds, with half of their 95% interval where there are several; the best of a line is bold.
     """
-    speedup = _Shown("Speed-up over baseline", speedups(results.runs), 2, "×", 1)
-    shown = (_P99, _SLO, _GAP) if results.about["mode"] == "online" else (_MAKESPAN, _GAP, speedup, _SWITCHES)
+    shown = sweep_figures(results.runs, results.about["mode"])[:-1]  # the last tells least
     found = [(figure, curves(results.runs, figure.figure, apart=("workload", "load"))) for figure in shown]
     places = dict.fromkeys(place for _, groups in found for place in groups)
     order = list(results.about["policies"])
@@ -45,36 +28,26 @@ def sweep_tables(results: Results) -> Iterator[tuple[str, "Table"]]:
         where = f"{workload}, load {load:g}" if several_loads else workload
         for figure, groups in found:
             group = groups.get((workload, load), {})
-            shown_policies = [
-                name for name in order if name in group and not (figure is speedup and name == "baseline")
-            ]
-            if shown_policies:
-                yield f"{where}: {figure.title}", _table(figure, {name: group[name] for name in shown_policies})
+            if group:
+                yield f"{where}: {figure.title}", _table(figure, {name: group[name] for name in order if name in group})
 
 
-def _table(shown: _Shown, policies: Mapping[str, Mapping[float, Interval]]) -> "Table":
+def _table(shown: SweepFigure, policies: Mapping[str, Mapping[float, Interval]]) -> "Table":
     from rich.text import Text
 
     table = plain_table()
     table.add_column("GPUs", justify="right", no_wrap=True)
     for policy in policies:
         table.add_column(policy, justify="right", no_wrap=True)
-    for gpus in sorted({gpus for points in policies.values() for gpus in points}):
-        cells = [points.get(gpus) for points in policies.values()]
-        best = max((round(cell.mean, shown.digits) * shown.better for cell in cells if cell), default=None)
-        texts = [
-            Text(_cell(cell, shown), "bold" if cell and round(cell.mean, shown.digits) * shown.better == best else "")
-            for cell in cells
-        ]
-        table.add_row(f"{gpus:g}", *texts)
+    for gpus, cells in figure_rows(shown, policies):
+        table.add_row(f"{gpus:g}", *(Text(_cell(cell), "bold" if cell and cell.best else "") for cell in cells))
     return table
 
 
-def _cell(cell: Interval | None, shown: _Shown) -> str:
+def _cell(cell: Cell | None) -> str:
     if cell is None:
         return "-"
-    half = f" ±{cell.high - cell.mean:,.{shown.digits}f}" if cell.n > 1 else ""
-    return f"{cell.mean:,.{shown.digits}f}{shown.unit}{half}"
+    return cell.mean + (f" ±{cell.half}" if cell.half else "") + (f" ({cell.few})" if cell.few else "")
 
 
 @dataclass(frozen=True)
@@ -127,7 +100,7 @@ def _judged(claim: _Claim, runs: Sequence[Run]) -> tuple[str, ...]:
     if not here:
         return f"{claim.claimed:g}{unit}", "-", "-", "not run"
     measured = interval(here)
-    shown = _cell(measured, _Shown("", figure, digits, unit))
+    shown = _cell(cell_of(measured, unit, digits))
     if not claim.speedup:
         return f"{claim.claimed:g}", shown, "-", "yes" if measured.mean <= claim.claimed else "no, it takes more"
     limits = _by_seed(mine, "baseline", lambda run: run["makespan"] / run["lower_bound"])

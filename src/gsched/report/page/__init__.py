@@ -11,7 +11,7 @@ from gsched.errors import one_line
 from gsched.files import PathLike, whole_file
 from gsched.report.page.chart import key_of
 from gsched.report.page.pack import json_text, pack
-from gsched.report.page.sections import comparison, latencies, over_time, panel
+from gsched.report.page.sections import comparison, latencies, over_time, panel, row_of
 from gsched.report.page.sweeps import SweepView
 from gsched.report.page.views import PageRun, Palette, View, groups_of
 from gsched.report.page.words import about, finding, verdict, version
@@ -114,7 +114,7 @@ def _comparisons(groups: Sequence[Sequence[View]], palette: Palette) -> str:
 def _comparison(group: Sequence[View], several: bool, palette: Palette) -> str:
     heading = f"<h3>{escape((group[0].mode or 'unknown mode').capitalize())}</h3>" if several else ""
     what = f'<p class="quiet">{escape(about(group))}</p>' if several else ""
-    charts = f'<div class="plots">{latencies(group, palette)}{over_time(group, palette)}</div>'
+    charts = row_of(latencies(group, palette) + over_time(group, palette), (view.name for view in group), palette)
     return f"{heading}{what}{comparison(group, palette)}{charts}"
 
 

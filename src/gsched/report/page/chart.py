@@ -7,11 +7,13 @@ from html import escape
 from itertools import pairwise
 from typing import NamedTuple
 
+from gsched.report.scales import LOG, Scale
 from gsched.workload import Floats
 
 WIDTH, HEIGHT = 380, 236
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 10, 8, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 10, 8, 36
 _MOST_DOTS = 24
+_LETTER = 0.02  # of the width of a plot
 
 
 class Axis(NamedTuple):
@@ -20,7 +22,7 @@ class Axis(NamedTuple):
     Args:
         label: what it shows, with its unit.
         low, high: its range.
-        log: whether it is logarithmic; `low` is then above 0.
+        log: from where on it is logarithmic, as a `Scale` tells.
         whole: whether only whole numbers are labelled.
         at: what to label instead, where there is room.
     """
@@ -28,16 +30,26 @@ class Axis(NamedTuple):
     label: str
     low: float
     high: float
-    log: bool = False
+    log: float = 0.0
     whole: bool = False
     at: tuple[float, ...] = ()
 
     def place(self, value: float) -> float:
         """Return where a value is, 0 at the low end and 1 at the high one."""
-        low, high, at = (
-            (map(math.log, (self.low, self.high, max(value, self.low)))) if self.log else (*self[1:3], value)
-        )
-        return min(max((at - low) / (high - low), 0.0), 1.0)
+        if not self.log:
+            return _clipped((value - self.low) / (self.high - self.low))
+        linear = 1.0 if self.log > self.low else 0.0  # in the length of a decade
+        at = math.log10(value / self.log) if value > self.log else (value - self.log) / ((self.log - self.low) or 1.0)
+        return _clipped((at + linear) / (math.log10(self.high / self.log) + linear))
+
+
+def _clipped(share: float) -> float:
+    return min(max(share, 0.0), 1.0)
+
+
+def axis_of(label: str, scale: Scale, *, whole: bool = False, at: tuple[float, ...] = ()) -> Axis:
+    """Return an axis with a scale, which its label tells where it is not linear."""
+    return Axis(label + LOG * bool(scale.log), *scale, whole, at)
 
 
 def axis_to(label: str, highest: float) -> Axis:
@@ -56,7 +68,8 @@ class Line:
         dashes: lengths of strokes and gaps; empty for a solid line.
         steps: whether y holds from one x to the next.
         notes: what a pointer on each point is told, k texts or none.
-        low, high: the band around it, k values each or none.
+        low, high: the intervals around them, k values each or none.
+        aside: by how much it is moved to the right, in the chart's units, so that no other line hides it.
     """
 
     name: str
@@ -68,6 +81,7 @@ class Line:
     notes: Sequence[str] = ()
     low: Sequence[float] = ()
     high: Sequence[float] = ()
+    aside: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -104,7 +118,7 @@ def chart(title: str, x: Axis, y: Axis, marks: Sequence[Line] | Layers, *, note:
     ranges = f'data-x="{_range(x)}" data-y="{_range(y)}" data-plot="{plot}"'
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}" {ranges}>'
     caption = f"<figcaption>{escape(title)} <span>{escape(note)}</span></figcaption>"
-    explained = _key(marks) if key else ""
+    explained = "" if not key else _areas(marks) if isinstance(marks, Layers) else key_of_lines(marks)
     return f'<figure class="chart">{caption}{svg}{_axes(frame)}{drawn}</svg>{explained}</figure>'
 
 
@@ -127,7 +141,7 @@ def _short(number: float) -> str:
 
 
 def _range(axis: Axis) -> str:
-    return f"{axis.low!r} {axis.high!r} {int(axis.log)}"
+    return f"{axis.low!r} {axis.high!r} {axis.log!r}"
 
 
 def _line(line: Line, frame: _Frame) -> str:
@@ -141,8 +155,10 @@ def _line(line: Line, frame: _Frame) -> str:
     dashes = f";stroke-dasharray:{' '.join(f'{2 * dash:g}' for dash in line.dashes)}" if line.dashes else ""
     drawn = f'<path class="line" data-name="{escape(line.name)}" d="{path}" style="stroke:{line.colour}{dashes}"/>'
     if len(line.low):
-        around = "L".join([*map(frame.at, x, line.high), *map(frame.at, reversed(x), reversed(line.low))])
-        drawn = f'<path class="band" d="M{around}Z" style="fill:{line.colour}"/>{drawn}'
+        bars = "".join(
+            f"M{frame.at(at, low)}V{frame.top(high)}" for at, low, high in zip(x, line.low, line.high, strict=True)
+        )
+        drawn = f'<path class="bars" d="{bars}" style="stroke:{line.colour}"/>{drawn}'
     if len(x) <= _MOST_DOTS and not line.steps:
         notes = line.notes or [""] * len(x)
         drawn += "".join(
@@ -150,7 +166,7 @@ def _line(line: Line, frame: _Frame) -> str:
             f"<title>{escape(note)}</title></circle>"
             for at, to, note in zip(x, y, notes, strict=True)
         )
-    return drawn
+    return f'<g transform="translate({line.aside:g} 0)">{drawn}</g>' if line.aside else drawn
 
 
 def _layers(layers: Layers, frame: _Frame) -> str:
@@ -211,17 +227,20 @@ def ticks(axis: Axis, most: int) -> list[float]:
 
 def _apart(axis: Axis) -> bool:
     """Return whether there is room for the labels that an axis asks for."""
-    places = [axis.place(value) for value in axis.at]
-    return all(after - before > 0.09 for before, after in pairwise(places))
+    return all(
+        axis.place(after) - axis.place(before) > _LETTER * (len(tick_text(before) + tick_text(after)) / 2 + 1)
+        for before, after in pairwise(axis.at)
+    )
 
 
 def _log_ticks(axis: Axis, most: int) -> list[float]:
-    powers = range(math.floor(math.log10(axis.low)), math.ceil(math.log10(axis.high)) + 1)
+    powers = range(math.floor(math.log10(axis.log)), math.ceil(math.log10(axis.high)) + 1)
     for factors in ((1, 2, 5), (1, 3), (1,)):
-        found = [f * 10.0**p for p in powers for f in factors if axis.low <= f * 10.0**p <= axis.high]
+        found = [f * 10.0**p for p in powers for f in factors if axis.log <= f * 10.0**p <= axis.high]
         if len(found) <= most + 1:
             break
-    return found[:: max(1, -(-len(found) // (most + 1)))]
+    zero = [axis.low] if axis.low < axis.log else []
+    return zero + found[:: max(1, -(-len(found) // (most + 1)))]
 
 
 def tick_text(value: float) -> str:
@@ -233,10 +252,14 @@ def tick_text(value: float) -> str:
     return f"{value:,.0f}" if size >= 1000 else f"{value:.4g}"
 
 
-def _key(marks: Sequence[Line] | Layers) -> str:
-    if isinstance(marks, Layers):
-        return key_of(zip(marks.names, marks.colours, strict=True))
-    return f'<ul class="key">{"".join(f"<li>{_sample(line)}{escape(line.name)}</li>" for line in marks)}</ul>'
+def _areas(layers: Layers) -> str:
+    return key_of(zip(layers.names, layers.colours, strict=True))
+
+
+def key_of_lines(lines: Iterable[Line]) -> str:
+    """Return a key of lines, each name once."""
+    samples = {line.name: _sample(line) for line in lines}
+    return f'<ul class="key">{"".join(f"<li>{sample}{escape(name)}</li>" for name, sample in samples.items())}</ul>'
 
 
 def key_of(entries: Iterable[tuple[str, str]]) -> str:

@@ -4,6 +4,12 @@
   const { models, labels } = JSON.parse(document.getElementById("shown").textContent);
   const tip = document.getElementById("tip"), find = selector => [...document.querySelectorAll(selector)];
   find("figure.chart > svg").forEach(svg => readable(svg, tip));
+  let folded = [];
+  addEventListener("beforeprint", () => {
+    folded = find("details:not([open])");
+    folded.forEach(part => { part.open = true; });
+  });
+  addEventListener("afterprint", () => folded.forEach(part => { part.open = false; }));
   if (!labels.length) return;
   document.documentElement.classList.add("scripted");
   find(".tabs, #schedule").forEach(element => { element.hidden = false; });

@@ -109,14 +109,17 @@ function readable(svg, tip) {
   const scale = (text, from, to) => {
     const [low, high, log] = text.split(" ").map(Number);
     return at => {
-      const share = (at - from) / (to - from);
-      return log ? low * (high / low) ** share : low + share * (high - low);
+      const share = (at - from) / (to - from), linear = log > low ? 1 : 0;
+      if (!log) return low + share * (high - low);
+      const decades = share * (Math.log10(high / log) + linear) - linear;
+      return decades >= 0 ? log * 10 ** decades : log + decades * (log - low);
     };
   };
   const xOf = scale(svg.dataset.x, left, right), yOf = scale(svg.dataset.y, bottom, top);
   const curves = [...svg.querySelectorAll("[data-name]")].map(path => ({
     name: path.dataset.name, layer: path.classList.contains("layer"), points: corners(path.getAttribute("d")),
   }));
+  const dots = [...svg.querySelectorAll("circle")];
   if (!curves.length) return;
   const cross = document.createElementNS("http://www.w3.org/2000/svg", "path");
   cross.setAttribute("class", "cross");
@@ -127,6 +130,7 @@ function readable(svg, tip) {
     if (event.target.tagName === "circle") return leave();
     const box = svg.getBoundingClientRect(), x = (event.clientX - box.left) / box.width * wide;
     if (x < left || x > right) return leave();
+    if (dots.length) return place(tip, beside(dots, x), event.clientX, event.clientY);
     cross.setAttribute("d", `M${x} ${top}V${bottom}`);
     const tops = curves.map(curve => yOf(level(curve, x)));
     const values = curves.map((curve, i) => tops[i] - (curve.layer && i + 1 < curves.length ? tops[i + 1] : 0));
@@ -135,6 +139,14 @@ function readable(svg, tip) {
     const more = told.length > 12 ? `\n\u2026 and ${told.length - 12} more` : "";
     place(tip, `at ${short(xOf(x))}\n${told.slice(0, 12).map(([, text]) => text).join("\n")}${more}`, event.clientX, event.clientY);
   });
+}
+
+// What is told of the points that are nearest in x, the highest first.
+function beside(dots, x) {
+  const at = dot => Number(dot.getAttribute("cx")), high = dot => Number(dot.getAttribute("cy"));
+  const nearest = dots.reduce((a, b) => (Math.abs(at(b) - x) < Math.abs(at(a) - x) ? b : a));
+  const told = dots.filter(dot => at(dot) === at(nearest)).sort((a, b) => high(a) - high(b));
+  return told.map(dot => dot.textContent).filter(Boolean).join("\n");
 }
 
 function corners(path) {

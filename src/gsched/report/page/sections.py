@@ -8,7 +8,7 @@ import numpy as np
 
 from gsched.checker.outcome import read_outcome
 from gsched.report.colours import Look
-from gsched.report.page.chart import Axis, Layers, Line, axis_to, chart
+from gsched.report.page.chart import Axis, Layers, Line, axis_of, axis_to, chart, key_of_lines
 from gsched.report.page.placement import placement_map
 from gsched.report.page.schedule import (
     MOST_BINS,
@@ -20,6 +20,7 @@ from gsched.report.page.schedule import (
     queue_lengths,
 )
 from gsched.report.page.views import Palette, View, number_in
+from gsched.report.scales import Scale
 from gsched.report.tables import comparison_cells, comparison_columns
 from gsched.workload import Config, Floats
 
@@ -75,6 +76,13 @@ def comparison(group: Sequence[View], palette: Palette) -> str:
     return table(["policy", *titles, "valid"], rows, "Comparison")
 
 
+def row_of(charts: str, names: Iterable[str], palette: Palette) -> str:
+    """Return charts side by side with one key of policies."""
+    looks = {name: palette.policy(name) for name in names}
+    key = key_of_lines(Line(name, colour, (), (), look.dashes) for name, (colour, look) in looks.items())
+    return f'<div class="plots">{charts}</div>{key}'
+
+
 def latencies(group: Sequence[View], palette: Palette) -> str:
     """Return the chart of the requests' times, a line for each log that tells them."""
     known = {view.name: view.seconds for view in group if view.seconds is not None and len(view.seconds)}
@@ -86,7 +94,8 @@ def latencies(group: Sequence[View], palette: Palette) -> str:
         colour, look = palette.policy(name)
         points = _from_nothing(distribution(seconds), x.low)
         lines.append(Line(name, colour, points.value, 100 * points.share, look.dashes, steps=True))
-    return chart("Latency", x, Axis("requests, %", 0.0, 100.0), lines, note="share of requests done within a time")
+    note = "share of requests done within a time"
+    return chart("Latency", x, Axis("requests, %", 0.0, 100.0), lines, note=note, key=False)
 
 
 def over_time(group: Sequence[View], palette: Palette) -> str:
@@ -107,7 +116,7 @@ def over_time(group: Sequence[View], palette: Palette) -> str:
         if levels:
             highest = max(float(level.max()) for level in levels.values())
             lines = [_level(name, level, edges, palette.policy(name)) for name, level in levels.items()]
-            charts.append(chart(title, time, axis_to(unit, highest), lines, note=note))
+            charts.append(chart(title, time, axis_to(unit, highest), lines, note=note, key=False))
     return "".join(charts)
 
 
@@ -126,7 +135,7 @@ def _seconds_axis(values: Sequence[Floats]) -> Axis:
     middle, longest = float(np.median(together)), float(together.max())
     if middle > 0 and longest > _SKEWED * middle:
         low = max(float(np.percentile(together, 1)), longest / 1e5)
-        return Axis("seconds from arrival to completion", low / 1.2, longest * 1.05, log=True)
+        return axis_of("seconds from arrival to completion", Scale(low / 1.2, longest * 1.05, low / 1.2))
     return axis_to("seconds from arrival to completion", longest)
 
 

@@ -1,17 +1,23 @@
-"""The part of a page about a sweep: curves over GPUs and over load, with their intervals, and a table."""
+"""The part of a page about a sweep: curves over GPUs and over load, with their intervals, and the same as tables."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from operator import methodcaller
 from typing import Any, NamedTuple
 
-from gsched.report.page.chart import Axis, Line, axis_to, chart
-from gsched.report.page.sections import MOST_ROWS, QUIET, table
+from gsched.report.page.chart import Line, axis_of, chart
+from gsched.report.page.sections import QUIET, row_of, table
 from gsched.report.page.views import Palette
-from gsched.sweep.intervals import Figure, Interval, Run, curves, speedups
+from gsched.report.page.words import listed
+from gsched.report.scales import count_scale, ratio_scale, value_scale
+from gsched.report.sweep_figures import Cell, SweepFigure, figure_rows, sweep_figures
+from gsched.sweep.intervals import Interval, Run, curves
 from gsched.sweep.results import Results
+from gsched.table import decimals
 
+Curves = Mapping[str, Mapping[float, Interval]]
+
+_ASIDE = 2.2  # in a chart's units, from the points of one policy to those of the next
 _APART = (*("workload", "mode", "gpus_per_server", "gpu_memory_gb", "pcie_bandwidth", "switch_overhead", "residency"),)
 _TITLES = {
     "gpus_per_server": "{} GPUs per server",
@@ -20,15 +26,6 @@ _TITLES = {
     "switch_overhead": "{} s per switch",
     "residency": "{} residency",
 }
-
-
-class _Shown(NamedTuple):
-    """A figure of runs: its title, its axis, how its numbers are written, and where it comes from."""
-
-    title: str
-    axis: str
-    form: str
-    figure: Figure
 
 
 class _Group(NamedTuple):
@@ -44,14 +41,6 @@ class SweepView:
 
     def __init__(self, results: Results) -> None:
         self.runs = _named_apart(results.runs)
-        self.shown = (
-            _Shown("Makespan", "seconds", "{:,.0f}", methodcaller("get", "makespan")),
-            _Shown("Gap to the bound", "% above the bound, at most", "{:,.1f}%", methodcaller("get", "gap_percent")),
-            _Shown("Speed-up over baseline", "times", "{:,.2f}", speedups(self.runs)),
-            _Shown("Switches", "switches", "{:,.0f}", methodcaller("get", "total_model_switches")),
-            _Shown("P99", "seconds from arrival to completion", "{:,.1f}", methodcaller("get", "p99_request_time")),
-            _Shown("SLO attainment", "% of deadlines met", "{:,.1f}%", methodcaller("get", "slo_attainment_percent")),
-        )
 
     @property
     def policies(self) -> list[str]:
@@ -61,25 +50,31 @@ class SweepView:
     def finding(self) -> tuple[str, str]:
         """Return a headline about the sweep and a sentence."""
         wins: Counter[str] = Counter()
+        cases, shared = 0, False
         for group in self._groups:
-            figure = self.shown[4 if group.mode == "online" else 0].figure
-            means: dict[tuple[Any, ...], dict[str, float]] = {}
-            for (load,), policies in curves(group.runs, figure, apart=("load",)).items():
-                for policy, points in policies.items():
-                    for gpus, found in points.items():
-                        means.setdefault((load, gpus), {})[policy] = found.mean
-            wins.update(min(by_policy, key=by_policy.__getitem__) for by_policy in means.values())
-        if not wins:
+            for policies in curves(group.runs, self._figures(group)[0].figure, apart=("load",)).values():
+                for row in figure_rows(self._figures(group)[0], policies):
+                    best = [policy for policy, cell in zip(policies, row.cells, strict=True) if cell and cell.best]
+                    wins.update(best)
+                    cases, shared = cases + 1, shared or len(best) > 1
+        if not cases:
             return "No run of the sweep has a valid schedule", ""
-        (first, count), cases = wins.most_common(1)[0], wins.total()
-        where = f"{count} of {cases} settings" if cases > 1 else "the one setting"
-        rivals = ", ".join(f"{policy} in {number}" for policy, number in wins.most_common()[1:])
-        sentences = ["Best: the smallest mean over the seeds, offline of the makespan, online of the P99."]
-        if rivals:
-            sentences.append(f"Otherwise {rivals}.")
+        if not wins:
+            return f"A sweep of {listed(self.policies)}", ""
+        most = max(wins.values())
+        first = [policy for policy, count in wins.items() if count == most]
+        where = f"{most} of {cases} settings" if cases > 1 else "the one setting"
+        judged = {"offline": "makespan", "online": "P99 of the request times"}
+        by = dict.fromkeys(judged.get(group.mode, "makespan") for group in self._groups)
+        sentences = [f"Best: the smallest mean over the seeds of the {listed(list(by))}."]
+        if shared:
+            sentences.append("Those that are equally good count alike.")
+        if rivals := [f"{policy} in {number}" for policy, number in wins.most_common() if number < most]:
+            sentences.append(f"Otherwise {', '.join(rivals)}.")
         if any(run.get("deployment_time_seconds") is not None for run in self.runs):
             sentences.append("A static deployment has its models in place before time 0, which costs it nothing here.")
-        return f"{first} is best in {where} of the sweep", " ".join(sentences)
+        who = f"{first[0]} is" if len(first) == 1 else f"{listed(first)} are each"
+        return f"{who} best in {where} of the sweep", " ".join(sentences)
 
     def about(self) -> str:
         """Return of what the sweep consists."""
@@ -94,10 +89,13 @@ class SweepView:
 
     def section(self, palette: Palette) -> str:
         """Return the section as HTML."""
-        text = "Lines are means over the seeds, bands their 95% confidence intervals (none where there is one seed)."
+        text = "Points are means over the seeds, bars their 95% confidence intervals (none where there is one seed)."
         body = "".join(self._group(group, palette) for group in self._groups)
         head = f'<h2>Sweep</h2><p class="quiet">{text} Runs without a valid schedule are left out.</p>'
         return f'<section id="sweep">{head}{self._problems()}{body}</section>'
+
+    def _figures(self, group: _Group) -> list[SweepFigure]:
+        return sweep_figures(self.runs, group.mode)
 
     @property
     def _groups(self) -> list[_Group]:
@@ -128,49 +126,26 @@ class SweepView:
             parts += self._series(group, "gpus", "load", loads, palette)
         if len(loads) > 1:
             parts += self._series(group, "load", "gpus", gpus, palette)
-        return f"<h3>{escape(group.title)}</h3>{''.join(parts)}{self._table(group, len(loads) > 1)}"
+        return f"<h3>{escape(group.title)}</h3>{''.join(parts)}"
 
     def _series(self, group: _Group, over: str, fixed: str, values: Sequence[float], palette: Palette) -> Iterator[str]:
         """Yield charts over GPUs or load, for each value of the other; the first, or that of load 1, is open."""
-        shown = self.shown if over == "gpus" else self.shown[4:]
-        amount = "requests" if group.mode == "offline" else "rate of arrivals"
-        label = "GPUs" if over == "gpus" else f"load, times the workload's {amount}"
         opened = values.index(1.0) if fixed == "load" and 1.0 in values else 0
         for i, value in enumerate(values):
             runs = [run for run in group.runs if run[fixed] == value]
-            charts = "".join(filter(None, (_curve_chart(runs, figure, over, label, palette) for figure in shown)))
+            shown = [(figure, self._in_order(runs, figure, over)) for figure in self._figures(group)]
+            names = [policy for policy in self.policies if any(policy in found for _, found in shown)]
+            amount = "requests" if group.mode == "offline" else "rate of arrivals"
+            label = "GPUs" if over == "gpus" else f"load, times the workload's {amount}"
+            parts = _charts_and_tables([of for of in shown if of[1]], names, label, palette)
             where = f"at load {value:g}" if fixed == "load" else f"on {value:,} GPUs"
-            if len(values) == 1:
-                yield f'<div class="plots">{charts}</div>'
-            else:
-                name = f"Over {'GPUs' if over == 'gpus' else 'load'}, {where}"
-                state = " open" if i == opened else ""
-                yield f'<details{state}><summary>{name}</summary><div class="plots">{charts}</div></details>'
+            name = f"Over {'GPUs' if over == 'gpus' else 'load'}, {where}"
+            state = " open" if i == opened else ""
+            yield parts if len(values) == 1 else f"<details{state}><summary>{name}</summary>{parts}</details>"
 
-    def _table(self, group: _Group, several_loads: bool) -> str:
-        columns = [(shown, curves(group.runs, shown.figure, apart=("load",))) for shown in self.shown]
-        columns = [(shown, found) for shown, found in columns if found]
-        keys = {
-            (load, gpus, policy): points[gpus].n
-            for _, groups in columns
-            for (load,), policies in groups.items()
-            for policy, points in policies.items()
-            for gpus in points
-        }
-        rows = []
-        for load, gpus, policy in sorted(keys, key=lambda key: (key[:2], self.policies.index(key[2]))):
-            cells = [_mean(found.get((load,), {}).get(policy, {}).get(gpus), shown.form) for shown, found in columns]
-            where = [f"{load:g}"] if several_loads else []
-            rows.append([escape(policy), f"{gpus:,}", *where, *cells, str(keys[load, gpus, policy])])
-        titles = [
-            "policy",
-            "GPUs",
-            *(["load"] if several_loads else []),
-            *(shown.title for shown, _ in columns),
-            "runs",
-        ]
-        cut = QUIET.format(f"The first {MOST_ROWS} of {len(rows):,} lines.") if len(rows) > MOST_ROWS else ""
-        return f"{cut}{table(titles, rows[:MOST_ROWS], group.title)}" if rows else QUIET.format("Nothing to show.")
+    def _in_order(self, runs: Sequence[Run], figure: SweepFigure, over: str) -> Curves:
+        found = curves(runs, figure.figure, over, apart=()).get((), {})
+        return {policy: found[policy] for policy in self.policies if policy in found}
 
 
 def _named_apart(runs: Sequence[Run]) -> list[Run]:
@@ -184,46 +159,60 @@ def _named_apart(runs: Sequence[Run]) -> list[Run]:
     ]
 
 
-def _curve_chart(runs: Sequence[Run], shown: _Shown, over: str, label: str, palette: Palette) -> str:
-    """Return the chart of one figure; nothing where no run has it."""
-    groups: Mapping[Any, Mapping[str, Mapping[float, Interval]]] = curves(runs, shown.figure, over, apart=())
-    if not groups:
-        return ""
-    policies = groups[()]
-    points = [(x, found) for of in policies.values() for x, found in of.items()]
-    at = sorted({x for x, _ in points})
-    margin = (at[-1] - at[0]) * 0.04 or max(at[-1] * 0.1, 0.5)
-    x = Axis(label, at[0] - margin, at[-1] + margin, whole=over == "gpus", at=tuple(at))
-    y = axis_to(shown.axis, max(max(found.mean, min(found.high, 2 * found.mean)) for _, found in points))
-    form: Callable[[float], str] = shown.form.format
+def _charts_and_tables(
+    shown: Sequence[tuple[SweepFigure, Curves]], names: Sequence[str], label: str, palette: Palette
+) -> str:
+    if not shown:
+        return QUIET.format("Nothing to show.")
+    charts = "".join(_chart(figure, found, names, label, palette) for figure, found in shown)
+    tables = "".join(_table(figure, found, label.partition(",")[0]) for figure, found in shown)
+    folded = f'<details><summary>The same as tables</summary><div class="tables">{tables}</div></details>'
+    return row_of(charts, names, palette) + folded
+
+
+def _chart(shown: SweepFigure, policies: Curves, names: Sequence[str], label: str, palette: Palette) -> str:
+    """Return the chart of one figure; points of several policies stand side by side."""
+    found = [interval for points in policies.values() for interval in points.values()]
+    means, at = [interval.mean for interval in found], sorted({at for points in policies.values() for at in points})
+    x = axis_of(label, count_scale(at), whole=label == "GPUs", at=tuple(at))
+    y = axis_of(shown.axis, ratio_scale([1.0, *means]) if shown.ratio else value_scale(means, [i.high for i in found]))
     lines = []
-    for policy, of in policies.items():
+    for policy, points in policies.items():
         colour, look = palette.policy(policy)
-        spread = any(found.n > 1 for found in of.values())
+        spread = list(points.values()) if any(interval.n > 1 for interval in points.values()) else []
         lines.append(
             Line(
                 policy,
                 colour,
-                list(of),
-                [found.mean for found in of.values()],
+                list(points),
+                [interval.mean for interval in points.values()],
                 look.dashes,
-                notes=[f"{policy}, {at:g}: {_note(found, form)}" for at, found in of.items()],
-                low=[found.low for found in of.values()] if spread else (),
-                high=[found.high for found in of.values()] if spread else (),
+                notes=[f"{policy}, {at:g}: {_note(interval, shown)}" for at, interval in points.items()],
+                low=[interval.low for interval in spread],
+                high=[interval.high for interval in spread],
+                aside=_ASIDE * (names.index(policy) - (len(names) - 1) / 2),
             )
         )
-    return chart(shown.title, x, y, lines)
+    return chart(shown.title, x, y, lines, key=False)
 
 
-def _note(found: Interval, form: Callable[[float], str]) -> str:
-    return form(found.mean) if found.n == 1 else f"{form(found.mean)} ({form(found.low)} to {form(found.high)})"
+def _note(interval: Interval, shown: SweepFigure) -> str:
+    digits = decimals([interval.mean]) if shown.digits is None else shown.digits
+    mean, low, high = (f"{value:,.{digits}f}{shown.unit}" for value in interval[:3])
+    return mean if interval.n == 1 else f"{mean} ({low} to {high})"
 
 
-def _mean(found: Interval | None, form: str) -> str:
-    if found is None:
+def _table(shown: SweepFigure, policies: Curves, over: str) -> str:
+    rows = [[f"{row.at:,g}", *map(_cell, row.cells)] for row in figure_rows(shown, policies)]
+    return f"<div><h4>{escape(shown.title)}</h4>{table([over, *map(escape, policies)], rows, shown.title)}</div>"
+
+
+def _cell(cell: Cell | None) -> str:
+    if cell is None:
         return "-"
-    text = form.format(found.mean)
-    return text if found.n == 1 else f"{text} <small>± {form.format(found.high - found.mean)}</small>"
+    mean = f"<b>{cell.mean}</b>" if cell.best else cell.mean
+    more = " ".join(filter(None, (f"±{cell.half}" if cell.half else "", f"({cell.few})" if cell.few else "")))
+    return f"{mean} <small>{more}</small>" if more else mean
 
 
 def _several(count: int, noun: str) -> str:
