@@ -8,7 +8,7 @@ LOG = ", log scale"  # what the label of a logarithmic axis adds
 
 _DECADES_FROM = 50  # an axis is logarithmic where the largest value is that many times the smallest above 0
 _MOST_RATIO = 1e4  # of values on the logarithmic piece of an axis
-_NOTHING = 1e-9  # of the largest value: what rounding leaves of a 0
+_NOTHING = 1e-5  # of the largest value: what rounding, and the care of a bound, leave of a 0
 _REACH = 1.5  # times the largest mean: what intervals may add to an axis
 _DOUBLINGS_FROM = 4  # sizes and loads that span more are told apart better by their ratios
 

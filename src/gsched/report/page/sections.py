@@ -80,7 +80,7 @@ def row_of(charts: str, names: Iterable[str], palette: Palette) -> str:
     """Return charts side by side with one key of policies."""
     looks = {name: palette.policy(name) for name in names}
     key = key_of_lines(Line(name, colour, (), (), look.dashes) for name, (colour, look) in looks.items())
-    return f'<div class="plots">{charts}</div>{key}'
+    return f'{key}<div class="plots">{charts}</div>'
 
 
 def latencies(group: Sequence[View], palette: Palette) -> str:
