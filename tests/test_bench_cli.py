@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from test_cli import here, run
 from test_sweep import row
 
+from gsched.comparison import Outcome, attempt
 from gsched.demo import CONFIG
 from gsched.errors import InputError
 from gsched.generator import generate
@@ -130,18 +132,19 @@ def table_of(runs: list[dict[str, Any]]) -> list[list[str]]:
 
 def test_claims_are_judged_by_proofs_and_figures() -> None:
     runs = []
-    for seed, (limit, offline) in enumerate([(1.5, 1.2), (1.6, 1.4)]):
+    for seed, (limit, offline) in enumerate([(1.5, 1.2), (1.9, 1.4)]):
         for workload, switches in (("simple", 3), ("complex", 13)):
             makespans = {"baseline": 100.0, "offline": 100.0 / offline}
             for policy, makespan in makespans.items():
                 more = {"lower_bound": 100.0 / limit, "total_model_switches": switches}
                 runs.append(row(policy, 6, seed, makespan, workload=workload, **more))
-    found = table_of(runs)
+    found = table_of([{**run, "lower_bound": max(run["lower_bound"], 100.0 / 1.6)} for run in runs])
     assert [line[2] for line in found] == ["1.13×", "1.83×", "3", "1.06×", "12"]
     assert [line[3].split()[0] for line in found] == ["1.30×", "1.30×", "3", "1.30×", "13"]
     assert [line[4] for line in found] == ["1.60×", "1.60×", "-", "1.60×", "-"]
     verdicts = ["yes", "impossible: no schedule is so much shorter than baseline's", "yes", "yes"]
     assert [line[5] for line in found] == [*verdicts, "no, it takes more"]
+    assert table_of(runs)[1][4:] == ["1.90×", "no, it is less"]
     assert {line[5] for line in table_of([])} == {"not run"}
 
 
@@ -150,6 +153,21 @@ def test_a_schedule_that_breaks_a_rule_is_a_finding(folder: Path, capsys: pytest
     words = ["--config", "demo.json", "--num-requests", "5", "--gpus", "4", "--seeds", "2", "--workers", "1"]
     assert run("bench", *words, "--policy", "baseline", "--policy", "bad.py:Bad") == 1
     assert "demo, Bad, 4 GPUs: policy Bad" in capsys.readouterr().out
+
+
+def test_a_schedule_that_is_not_valid_is_a_finding(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def spoiled(*arguments: Any, **more: Any) -> Outcome:
+        return replace(attempt(*arguments, **more), violations=("overlap: two at once",))
+
+    monkeypatch.setattr("gsched.sweep.runs.attempt", spoiled)
+    words = ["--config", "demo.json", "--num-requests", "5", "--gpus", "4", "--workers", "1"]
+    assert run("bench", *words, "--policy", "baseline") == 1
+    printed = capsys.readouterr().out
+    assert "demo, baseline, 4 GPUs: NOT valid, overlap: two at once (1 run)" in printed
+    assert "0 schedules simulated and found valid, of 1" in printed
+    assert Path("benchmark_results/intervals.csv").read_text().count("\n") == 1
 
 
 OWN = "class Mine:\n    def choose(self, view):\n        return None\n"

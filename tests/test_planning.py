@@ -198,6 +198,13 @@ def test_nothing_that_was_done_is_proven_to_be_impossible(case: Case, policy: st
     assert not too_small(slos, workload, mode)(larger)
 
 
+def test_what_floats_are_off_by_is_no_proof() -> None:
+    """Ten nodes of a tenth of a second: together a second, one after another less than that."""
+    workload = tiny({"a": 1}, "a", 10, 0.1)
+    assert sum([0.1] * 10) < workload.duration.sum() == 1
+    assert not too_small([Slo("max", sum([0.1] * 10))], workload, "offline")(Cluster(1))
+
+
 def test_requests_too_long_for_a_limit_are_a_proof() -> None:
     workload = replace(tiny({"a": 1, "b": 1}, "ab", 4, 10.0), deadline=np.array([19.0, 20, 25, np.inf]))
     for slo in (Slo("p0", 19), Slo("mean", 19), Slo("max", 19.9), Slo("makespan", 19), Slo("attainment", 67)):
@@ -230,6 +237,14 @@ def test_clusters_too_small_for_the_work(slo: Slo, least: int) -> None:
 
 
 # -- plans
+
+
+def test_how_far_a_point_is_from_limits() -> None:
+    slos = [Slo("p50", 2), Slo("p99", 10)]
+    assert Point(4, {"p50": 3, "p99": 20}).lack(slos) == 2
+    assert Point(4, {"p50": 6, "p99": 10}).lack(slos) == 3
+    assert Point(4, {"p50": 2, "p99": 10}).lack(slos) == 0
+    assert Point(4).lack(slos) == math.inf
 
 
 def eight(slo: Slo, policy: str = "baseline", most: int = 16, per_server: int | None = None) -> Plan:
@@ -272,6 +287,8 @@ def test_clusters_grow_by_servers() -> None:
     assert wide.sizes == range(6, 10, 3)
     assert wide.best
     assert wide.best.gpus == 6
+    unused = smallest_clusters(tiny({"a": 1, "b": 4}, "a"), Cluster(9), [Slo("max", 99)], [find_policy("baseline")])
+    assert unused.sizes == range(1, 10)
 
 
 def test_no_search_where_no_cluster_can() -> None:

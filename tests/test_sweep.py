@@ -94,8 +94,9 @@ def test_curves_are_means_over_seeds_without_what_is_not_valid() -> None:
 def test_speedups_compare_the_same_seed() -> None:
     runs = [row("baseline", 4, 1, 100.0), row("baseline", 4, 2, 10.0), row("x", 4, 1, 50.0), row("x", 4, 2, 20.0)]
     runs += [row("x", 8, 1, 5.0), row("baseline", 8, 1, 10.0, valid=False)]
+    runs += [row("x", 4, 1, 50.0, load=2.0), row("baseline", 4, 1, 200.0, load=2.0)]
     speedup = speedups(runs)
-    assert [speedup(run) for run in runs] == [1.0, 1.0, 2.0, 0.5, None, None]
+    assert [speedup(run) for run in runs] == [1.0, 1.0, 2.0, 0.5, None, None, 4.0, 1.0]
 
 
 # -- plans
@@ -129,6 +130,12 @@ CASE = Case("demo", "baseline", 4, 1.0, 1)
 )
 def test_a_run_is_another_where_anything_differs(changes: dict[str, Any]) -> None:
     assert replace(SWEEP, **changes).key(CASE) != SWEEP.key(CASE)
+
+
+def test_a_run_of_another_version_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = SWEEP.key(CASE)
+    monkeypatch.setattr("gsched.sweep.definition.__version__", "another")
+    assert replace(SWEEP).key(CASE) != before
 
 
 def test_a_run_is_the_same_in_a_larger_sweep() -> None:
