@@ -44,7 +44,7 @@ def here(sweep: Sweep, cases: Sequence[Case], processes: int | None = None) -> D
         futures: dict[Future[Run], Case] = {pool.submit(_run, case): case for case in cases}
         yield from ((futures[future], future.result()) for future in as_completed(futures))
     except BrokenProcessPool:
-        hint = "use fewer --workers if memory is short; the same command goes on where this one stopped"
+        hint = "use fewer --workers if memory is short (in a script, see docs/sweeps.md); the same command goes on"
         raise InputError.one("", "sweep", "one of its processes has died", hint) from None
     finally:
         for process in set(multiprocessing.active_children()) - others:
