@@ -10,22 +10,19 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from small import tiny
-from strategies import Case, cases
 from test_cli import ROOT, run
 
 from gsched.cluster import Cluster
 from gsched.errors import InputError
-from gsched.log import Log
+from gsched.log import Gangs, Log
 from gsched.log_files import write_log
 from gsched.metrics import gpu_use
-from gsched.metrics import request_times as known_times
 from gsched.report.colours import policy_looks
-from gsched.report.log_plots import MOST_MODELS, NamedLog, gpu_shares, log_pictures, mean_lengths, request_times
+from gsched.report.log_plots import MOST_MODELS, NamedLog, log_pictures
 from gsched.report.panels import Picture, draw, file_part, write_pictures
 from gsched.report.plots import SWEEP_KINDS, sweep_pictures
 from gsched.simulator import simulate
@@ -285,19 +282,6 @@ def test_a_missing_column_is_named() -> None:
 # -- what is drawn of logs
 
 
-@settings(max_examples=40)
-@given(cases())
-def test_figures_of_a_log_are_those_of_its_run(case: Case) -> None:
-    workload, cluster, mode = case
-    log = simulate(workload, cluster, mode=mode)
-    assert np.sort(request_times(log)) == pytest.approx(np.sort(known_times(log, workload, mode)), abs=1e-6)
-    busy = [use.utilization_percent for use in gpu_use(log, range(cluster.gpus))]
-    assert np.add(*gpu_shares(log)) == pytest.approx(busy)
-    edges = np.linspace(0, float(log.end_time.max()) or 1.0, 8)
-    lengths = mean_lengths(log.ready_time, log.ready_time + log.waiting_time, edges)
-    assert float((lengths * np.diff(edges)).sum()) == pytest.approx(float(log.waiting_time.sum()), abs=1e-5)
-
-
 def named(*policies: str) -> list[NamedLog]:
     workload = tiny({"a": 2, "b": 1}, "ab", 5)
     return [NamedLog(policy, simulate(workload, Cluster(2), policy)) for policy in policies]
@@ -311,16 +295,45 @@ def test_pictures_of_logs_show_their_data() -> None:
     times, use, queues = pictures
     for name, log in logs:
         seconds, share = lines(drawn(times))[name]
-        assert seconds == [min(request_times(log)), *np.sort(request_times(log))]
+        done = [log.end_time[[text == f"r{i}" for text in log.request_id.texts()]].max() for i in range(5)]
+        assert seconds == [min(done), *sorted(done)]
         assert share == [0, 20, 40, 60, 80, 100]
     assert [panel.title for panel in use.panels] == [panel.title for panel in queues.panels] == ["baseline", "improved"]
     executing, loading = drawn(use, 1).containers
-    assert [bar.get_height() for bar in executing] == pytest.approx(gpu_shares(logs[1].log)[0])
-    assert [bar.get_height() for bar in loading] == pytest.approx(gpu_shares(logs[1].log)[1])
+    busy = [use.utilization_percent for use in gpu_use(logs[1].log, range(2))]
+    assert [
+        bar.get_height() + more.get_height() for bar, more in zip(executing, loading, strict=True)
+    ] == pytest.approx(busy)
+    loads = [(logs[1].log.switch_time[on]).sum() for on in rows_by_gpu(logs[1].log, 2)]
+    assert [bar.get_height() for bar in loading] == pytest.approx(100 * np.array(loads) / logs[1].log.end_time.max())
     assert [bar.get_y() for bar in loading] == [bar.get_height() for bar in executing]
     assert [entry.get_label() for entry in queues.key()] == ["a", "b"]
     (first, *_) = drawn(queues).patches
     assert first.get_data().values[0] == 5 - 1  # one starts at once
+
+
+def rows_by_gpu(log: Log, gpus: int) -> list[list[int]]:
+    assert log.gpu_ids is not None
+    ends = zip(log.gpu_ids.first[:-1], log.gpu_ids.first[1:], strict=True)
+    gangs = [log.gpu_ids.gpus[begin:end].tolist() for begin, end in ends]
+    return [[row for row, gang in enumerate(gangs) if gpu in gang] for gpu in range(gpus)]
+
+
+def test_the_use_of_many_or_odd_gpus_is_drawn_in_one_piece() -> None:
+    ((_, log),) = named("baseline")
+    count = len(log)
+    far = replace(log, gpu_ids=Gangs.consecutive(np.full(count, 2**31 - 1, np.int32), np.ones(count, np.int32)))
+    (use,), _ = log_pictures([NamedLog("x", far)], ["utilization"])
+    axes = drawn(use)
+    assert len(axes.containers[0]) == 3  # the two that the summary tells of, and the one that was used
+    assert axes.xaxis.get_major_formatter()(2, None) == "2147483647"
+    wide = replace(log, gpu_ids=Gangs.consecutive(np.arange(count, dtype=np.int32) * 9, np.ones(count, np.int32)))
+    (use,), _ = log_pictures([NamedLog("x", replace(wide, summary={"gpus": 100}))], ["utilization"])
+    executing, loading = (patch.get_data() for patch in drawn(use).patches)
+    share = 100 * (log.end_time - log.start_time) / log.end_time.max()
+    assert executing.values[np.arange(count) * 9] == pytest.approx(share)
+    assert executing.values.sum() == pytest.approx(share.sum())
+    assert (loading.values - executing.values).sum() == pytest.approx(100 * log.switch_time.sum() / log.end_time.max())
 
 
 def test_queues_of_many_models_are_summed() -> None:
@@ -342,12 +355,16 @@ def test_requests_that_were_given_up_have_no_time() -> None:
     ((name, log),) = named("baseline")
     failure = {"request_id": "r1", "node_id": "n1", "model_name": "b", "reason": "lost", "attempts": 1}
     failed = replace(log, extra={"failures": [failure]}, summary=log.summary | {"partial": True})
-    assert len(request_times(failed)) == 4
-    _, notes = log_pictures([NamedLog(name, failed)])
+    (times, *_), notes = log_pictures([NamedLog(name, failed)])
+    assert lines(drawn(times))[name][1] == [0, 25, 50, 75, 100]
     assert notes == [
         "baseline is of a run that was stopped: the last requests may look shorter than they are",
-        "baseline has 1 failed requests, whose times are not shown",
+        "baseline has 1 failed request, whose times are not shown",
     ]
+    failures = [failure | {"request_id": f"r{i}"} for i in range(5)]
+    (times, *_), notes = log_pictures([NamedLog(name, replace(log, extra={"failures": failures}))])
+    assert notes[1] == "baseline has no completed request, whose time could be shown"
+    assert not list(drawn(times).lines)
 
 
 def test_a_log_of_another_tool_is_plotted_as_far_as_it_goes() -> None:
@@ -367,9 +384,20 @@ def test_a_log_without_rows_or_times_is_refused() -> None:
     empty = Log(*labels, np.zeros(0, np.int32), none, none)
     with pytest.raises(InputError, match="x: has no rows to plot"):
         log_pictures([NamedLog("x", empty)])
-    log.end_time[0] = np.nan
-    with pytest.raises(InputError, match="x: has times that are not finite"):
-        log_pictures([NamedLog("x", log)])
+    wrong = replace(log, end_time=np.full(len(log), np.nan))
+    with pytest.raises(InputError, match="x: has no rows to plot; see what gsched check finds"):
+        log_pictures([NamedLog("x", wrong)])
+
+
+def test_rows_that_make_no_sense_are_not_drawn() -> None:
+    ((_, log),) = named("baseline")
+    log.end_time[-1] = np.inf
+    log.gpu_id[0] = -1
+    assert log.request_id.texts()[0] != log.request_id.texts()[-1]
+    (times, use, _), notes = log_pictures([NamedLog("baseline", replace(log, gpu_ids=None))])
+    assert notes == [f"2 of {len(log)} rows of baseline make no sense and are not drawn"]
+    assert len(lines(drawn(times))["baseline"][0]) == 1 + 5 - 2  # requests that have such rows have no time
+    assert drawn(use).get_ylim() == (0, 100)
 
 
 def replace_codes(log: Log) -> Iterator[Any]:

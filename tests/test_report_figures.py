@@ -19,7 +19,7 @@ from gsched.log import Gangs, Labels, Log
 from gsched.metrics import gpu_use, request_times
 from gsched.report.page.chart import Axis, Layers, Line, axis_of, chart, tick_text, ticks
 from gsched.report.page.pack import UNKNOWN, json_text, pack
-from gsched.report.page.schedule import (
+from gsched.report.schedule import (
     Schedule,
     busy_gpus,
     distribution,

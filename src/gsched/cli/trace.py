@@ -17,6 +17,8 @@ def trace(
     output: Annotated[
         Path,
         typer.Option(
+            "--output",
+            "-o",
             help="Trace events (.json, .json.gz) or a table of the rows (.csv, .parquet, .arrow, .feather).",
             metavar="FILE",
         ),

@@ -11,7 +11,7 @@ from gsched.errors import InputError
 from gsched.log import Log
 from gsched.report.colours import model_colours, policy_looks
 from gsched.report.panels import Panel, Picture, chosen, line_look, numbers
-from gsched.report.timeline import by_text, concurrent, gangs_of, waits
+from gsched.report.schedule import Schedule, distribution, gpu_shares, queue_lengths, request_seconds
 from gsched.workload import Floats
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ BINS = 400  # of time, over which the length of a queue is averaged
 _POINTS = 1000  # of a curve
 _MARKERS = 6
 _BARS_APART = 32  # bars, up to which there is room between them
+Schedules = Mapping[str, Schedule]  # by the name of the log
 _EXECUTING: Mapping[str, Any] = {"color": "#0072b2", "label": "executing", "linewidth": 0}
 _LOADING: Mapping[str, Any] = {"color": "#e69f00", "label": "loading", "linewidth": 0}
 _OTHERS = ("other models", "#888888")
@@ -44,17 +45,17 @@ def log_pictures(logs: Sequence[NamedLog], kinds: Sequence[str] | None = None) -
         kinds: keys of `LOG_KINDS`; by default all that can be drawn.
 
     Raises:
-        InputError: there is no such kind, a log is empty or has times that are not finite, or what was asked for cannot
-            be drawn of these.
+        InputError: there is no such kind, a log has no row that can be drawn, or what was asked for cannot be drawn of
+            these.
     """
     wanted = chosen(kinds, list(LOG_KINDS), "logs")
-    for name, log in logs:
-        if not len(log):
-            raise InputError.one(name, "", "has no rows to plot", "plot another log")
-        columns = (log.start_time, log.end_time, log.switch_time, log.ready_time)
-        if not all(np.isfinite(column).all() for column in columns if column is not None):
-            raise InputError.one(name, "", "has times that are not finite", "see what gsched check finds")
+    schedules = {name: Schedule(log) for name, log in logs}
     pictures, notes = [], []
+    for name, schedule in schedules.items():
+        if not len(schedule.rows):
+            raise InputError.one(name, "", "has no rows to plot", "see what gsched check finds")
+        if missing := len(schedule.log) - len(schedule.rows):
+            notes.append(f"{missing:,} of {len(schedule.log):,} rows of {name} make no sense and are not drawn")
     for kind in wanted:
         needs, picture = LOG_KINDS[kind]
         lacking = [name for name, log in logs if needs and getattr(log, needs) is None]
@@ -65,42 +66,34 @@ def log_pictures(logs: Sequence[NamedLog], kinds: Sequence[str] | None = None) -
         if lacking:
             notes.append(f"{kind} is not drawn: {lacking[0]} has no column {needs}")
         else:
-            pictures.append(picture(logs, notes))
+            pictures.append(picture(schedules, notes))
     return pictures, notes
 
 
 # -- request times
 
 
-def request_times(log: Log) -> Floats:
-    """Return the seconds from arrival to completion of each request in the log, but for those that were given up.
-
-    A request arrives when the first of its nodes is ready, so the log must have `ready_time`.
-    """
-    assert log.ready_time is not None
-    failed = read_outcome(log.summary, log.extra).failed
-    kept = (rows for request, rows in by_text(log.request_id).items() if request not in failed)
-    ready, end = log.ready_time, log.end_time
-    return np.array([end[rows].max() - ready[rows].min() for rows in kept])
-
-
-def _latency_cdf(logs: Sequence[NamedLog], notes: list[str]) -> Picture:
-    times = {name: np.sort(request_times(log)) for name, log in logs}
-    for name, log in logs:
-        outcome = read_outcome(log.summary, log.extra)
+def _latency_cdf(schedules: Schedules, notes: list[str]) -> Picture:
+    times = {}
+    for name, schedule in schedules.items():
+        outcome = read_outcome(schedule.log.summary, schedule.log.extra)
         if outcome.partial:
             notes.append(f"{name} is of a run that was stopped: the last requests may look shorter than they are")
-        if outcome.failed:
-            notes.append(f"{name} has {len(outcome.failed)} failed requests, whose times are not shown")
+        if failed := len(outcome.failed):
+            many = f"{failed:,} failed request{'s' if failed > 1 else ''}"
+            notes.append(f"{name} has {many}, whose times are not shown")
+        seconds = request_seconds(schedule, None)
+        if seconds is not None and len(seconds):
+            times[name] = distribution(seconds, _POINTS)
+        else:
+            notes.append(f"{name} has no completed request, whose time could be shown")
 
     def draw(axes: "Axes") -> None:
         for place, (name, look) in enumerate(policy_looks(times).items()):
-            seconds = times[name]
-            shown = np.unique(np.linspace(0, len(seconds) - 1, min(len(seconds), _POINTS)).round().astype(int))
-            share = 100 * np.concatenate([[0.0], (shown + 1) / len(seconds)])
-            every = max(1, len(share) // _MARKERS)
+            value, share = times[name]
+            every = max(1, (len(share) + 1) // _MARKERS)
             line = line_look(look) | {"drawstyle": "steps-post", "markevery": (place * every // len(times), every)}
-            axes.plot(np.concatenate([seconds[:1], seconds[shown]]), share[: len(shown) + 1], **line)
+            axes.plot([value[0], *value], [0.0, *(100 * share)], **line)
         axes.set(xlabel="request time (s)", ylabel="requests done (%)", ylim=(0, 101))
         axes.set_xlim(left=0)
         numbers(axes.xaxis)
@@ -116,55 +109,46 @@ def _latency_cdf(logs: Sequence[NamedLog], notes: list[str]) -> Picture:
 # -- GPUs
 
 
-def _utilization(logs: Sequence[NamedLog], _notes: list[str]) -> Picture:
+def _utilization(schedules: Schedules, _notes: list[str]) -> Picture:
     def key() -> "list[Artist]":
         from matplotlib.patches import Patch
 
         return [Patch(**look) for look in (_EXECUTING, _LOADING)]
 
-    panels = [Panel(name, partial(_draw_utilization, gpu_shares(log)), name) for name, log in logs]
+    panels = [Panel(name, partial(_draw_utilization, schedule), name) for name, schedule in schedules.items()]
     return Picture("utilization", "What each GPU did, as a share of the makespan", panels, key)
 
 
-def gpu_shares(log: Log) -> tuple[Floats, Floats]:
-    """Return for how much of the makespan each GPU executed and loaded, in percent, shape (GPUs,) each."""
-    gangs = gangs_of(log)
-    stated = log.cluster_fields.get("gpus")
-    gpus = max(stated if isinstance(stated, int) else 0, int(gangs.gpus.max()) + 1)
-    loading = np.zeros(len(log)) if log.switch_time is None else log.switch_time
-    makespan = float(log.end_time.max()) or 1.0
-    executed, loaded = (
-        np.bincount(gangs.gpus, np.repeat(seconds, gangs.sizes), minlength=gpus) / makespan * 100
-        for seconds in (log.end_time - log.start_time, loading)
-    )
-    return executed, loaded
-
-
-def _draw_utilization(shares: tuple[Floats, Floats], axes: "Axes") -> None:
+def _draw_utilization(schedule: Schedule, axes: "Axes") -> None:
     from matplotlib.ticker import MaxNLocator
 
-    executed, loaded = shares
-    gpus = np.arange(len(executed))
-    width = 0.8 if len(gpus) <= _BARS_APART else 1.0
+    executed, loaded = 100 * gpu_shares(schedule)
+    ids = schedule.gpus.tolist()
     axes.set_axisbelow(True)
-    axes.bar(gpus, executed, width, **_EXECUTING)
-    axes.bar(gpus, loaded, width, bottom=executed, **_LOADING)
-    axes.set(xlabel="GPU", ylabel="time (%)", xlim=(-0.7, len(gpus) - 0.3))
+    if len(ids) <= _BARS_APART:
+        axes.bar(range(len(ids)), executed, 0.8, **_EXECUTING)
+        axes.bar(range(len(ids)), loaded, 0.8, bottom=executed, **_LOADING)
+    else:
+        edges = np.arange(len(ids) + 1) - 0.5
+        axes.stairs(executed, edges, fill=True, **_EXECUTING)
+        axes.stairs(executed + loaded, edges, baseline=executed, fill=True, **_LOADING)
+    axes.set(xlabel="GPU", ylabel="time (%)", xlim=(-0.7, len(ids) - 0.3))
     axes.set_ylim(0, max(100.0, float((executed + loaded).max())))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_formatter(lambda at, _: str(ids[round(at)]) if 0 <= at < len(ids) else "")
     axes.grid(visible=False, axis="x")
 
 
 # -- queues
 
 
-def _queues(logs: Sequence[NamedLog], _notes: list[str]) -> Picture:
-    waiting = {name: waits(log) for name, log in logs}
-    models = list(dict.fromkeys(model for queues in waiting.values() for model in queues))
+def _queues(schedules: Schedules, _notes: list[str]) -> Picture:
+    waiting = {name: _lengths(schedule) for name, schedule in schedules.items()}
+    models = list(dict.fromkeys(model for _, queues in waiting.values() for model in queues))
     total = dict.fromkeys(models, 0.0)
-    for queues in waiting.values():
-        for model, (ready, begin) in queues.items():
-            total[model] += float((begin - ready).sum())
+    for edges, queues in waiting.values():
+        for model, lengths in queues.items():
+            total[model] += float(lengths.sum() * edges[1])
     own = sorted(sorted(models, key=lambda model: -total[model])[:MOST_MODELS], key=models.index)
     colours = model_colours(models)
     looks = {
@@ -180,29 +164,21 @@ def _queues(logs: Sequence[NamedLog], _notes: list[str]) -> Picture:
         return [Line2D([], [], label=model, **look) for model, look in looks.items()]
 
     panels = []
-    for name, log in logs:
-        edges = np.linspace(0.0, float(log.end_time.max()) or 1.0, BINS + 1)
-        lines = {model: mean_lengths(*waiting[name][model], edges) for model in own if model in waiting[name]}
-        rest = [mean_lengths(*queue, edges) for model, queue in waiting[name].items() if model not in own]
+    for name, (edges, queues) in waiting.items():
+        lines = {model: queues[model] for model in own if model in queues}
+        rest = [lengths for model, lengths in queues.items() if model not in own]
         lines |= {_OTHERS[0]: np.sum(rest, axis=0)} if rest else {}
         panels.append(Panel(name, partial(_draw_queues, edges, lines, looks), name))
     return Picture("queues", "Nodes that are ready and wait for GPUs, by model", panels, key)
 
 
-def mean_lengths(ready: Floats, begin: Floats, edges: Floats) -> Floats:
-    """Return the mean number of nodes that wait in each of b bins of time, shape (b,).
-
-    Args:
-        ready: from when each node waits.
-        begin: until when.
-        edges: of the bins, shape (b + 1,).
-    """
-    time, level = concurrent(ready, begin)
-    if not len(time):
-        return np.zeros(len(edges) - 1)
-    waited = np.concatenate([[0.0], np.cumsum(level[:-1] * np.diff(time))])  # seconds of waiting until each time
-    lengths: Floats = np.diff(np.interp(edges, time, waited)) / np.diff(edges)
-    return lengths
+def _lengths(schedule: Schedule) -> tuple[Floats, dict[str, Floats]]:
+    """Return edges of bins of time, and the mean number of nodes of each model that wait in each bin."""
+    edges = np.linspace(0.0, schedule.makespan or 1.0, BINS + 1)
+    lengths = queue_lengths(schedule, edges)
+    assert lengths is not None
+    names = schedule.log.model_name.values
+    return edges, {names[code]: lengths[code] for code in np.unique(schedule.model).tolist()}
 
 
 def _draw_queues(
@@ -216,7 +192,7 @@ def _draw_queues(
     numbers(axes.yaxis)
 
 
-LOG_KINDS: Mapping[str, tuple[str, Callable[[Sequence[NamedLog], list[str]], Picture]]] = {
+LOG_KINDS: Mapping[str, tuple[str, Callable[[Schedules, list[str]], Picture]]] = {
     "latency-cdf": ("ready_time", _latency_cdf),
     "utilization": ("", _utilization),
     "queues": ("ready_time", _queues),

@@ -129,10 +129,9 @@ def _what_was_tried(plan: Plan) -> Iterator[str]:
             ", ".join(f"{gpus:,}" for gpus, lack in asked if (not lack) is kept) for kept in (True, False)
         )
         yield f"  {found.policy}: kept on {enough or 'none'}; not on {not_enough or 'none'}"
-    yield (
-        f"The {BELOW} sizes below an answer were tried, too. As more GPUs are not always better, a smaller size that"
-        " was not tried may do, and a larger one may not."
-    )
+    if plan.best:
+        yield f"The {BELOW} sizes below an answer were tried, too, where there are so many."
+    yield "As more GPUs are not always better, a size that was not tried may do, and one above an answer may not."
 
 
 def plan_curve(slo: Slo, found: PolicyPlan) -> Iterator[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from gsched.errors import one_line
 from gsched.report.sweep_figures import Cell, SweepFigure, cell_of, figure_rows, sweep_figures
 from gsched.sweep.intervals import Interval, Run, curves, interval, speedups
 from gsched.sweep.results import Results
@@ -38,7 +39,7 @@ def _table(shown: SweepFigure, policies: Mapping[str, Mapping[float, Interval]])
     table = plain_table()
     table.add_column("GPUs", justify="right", no_wrap=True)
     for policy in policies:
-        table.add_column(policy, justify="right", no_wrap=True)
+        table.add_column(Text(one_line(policy)), justify="right", no_wrap=True)
     for gpus, cells in figure_rows(shown, policies):
         table.add_row(f"{gpus:g}", *(Text(_cell(cell), "bold" if cell and cell.best else "") for cell in cells))
     return table

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gsched.checker.interruptions import fault
 from gsched.checker.outcome import read_outcome
-from gsched.report.page.schedule import Schedule
+from gsched.report.schedule import Schedule
 
 UNKNOWN = 2**32 - 1
 _FINEST = 2**27  # ticks of the longest time: finer than anyone sees

@@ -10,7 +10,9 @@ from gsched.checker.outcome import read_outcome
 from gsched.report.colours import Look
 from gsched.report.page.chart import Axis, Layers, Line, axis_of, axis_to, chart, key_of_lines
 from gsched.report.page.placement import placement_map
-from gsched.report.page.schedule import (
+from gsched.report.page.views import Palette, View, number_in
+from gsched.report.scales import Scale
+from gsched.report.schedule import (
     MOST_BINS,
     Distribution,
     busy_gpus,
@@ -19,8 +21,6 @@ from gsched.report.page.schedule import (
     gpu_shares,
     queue_lengths,
 )
-from gsched.report.page.views import Palette, View, number_in
-from gsched.report.scales import Scale
 from gsched.report.tables import comparison_cells, comparison_columns
 from gsched.workload import Config, Floats
 

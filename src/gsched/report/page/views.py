@@ -17,7 +17,7 @@ from gsched.comparison import Outcome
 from gsched.log import Log
 from gsched.metrics import gap_percent
 from gsched.report.colours import Look, model_colours, policy_looks
-from gsched.report.page.schedule import Schedule, gpu_shares, request_seconds
+from gsched.report.schedule import Schedule, gpu_shares, request_seconds
 from gsched.workload import Floats, Mode, Workload
 
 _DIM = 72  # brightness, of 255, below which colours drown in a dark ground

@@ -1,4 +1,4 @@
-"""What a page shows of one log: the rows that can be drawn, and figures over time and by GPU."""
+"""What is drawn of one log: the rows that can be, and figures over time and by GPU."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -188,7 +188,8 @@ def request_seconds(schedule: Schedule, workload: Workload | None) -> Floats | N
     """Return the seconds from arrival to completion of each request that was completed, ascending.
 
     A request arrives when its first node is ready. Without the workload, a request counts as completed unless the log
-    says that it failed. None where the log does not tell when requests arrived.
+    says that it failed, or has a row of it that cannot be drawn. None where the log does not tell when requests
+    arrived.
     """
     log = schedule.log
     offline = log.summary.get("mode") == "offline"
@@ -208,8 +209,8 @@ def _expected(log: Log, workload: Workload | None) -> Longs:
     names = log.request_id.values
     if workload is None:
         failed = read_outcome(log.summary, log.extra).failed
-        never = len(log) + 1
-        return np.array([never if name in failed else 1 for name in names], np.int64)
+        rows = np.maximum(np.bincount(log.request_id.codes, minlength=len(names)), 1)
+        return np.where([name in failed for name in names], len(log) + 1, rows)
     sizes = dict(zip(workload.request_ids, np.diff(workload.first_node).tolist(), strict=True))
     return np.array([sizes.get(name, 1) for name in names], np.int64)
 
