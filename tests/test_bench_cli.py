@@ -189,6 +189,17 @@ def test_two_policies_of_one_name_are_told(folder: Path, capsys: pytest.CaptureF
     assert told == "error: --policy b.py:Mine: is a second policy Mine; tell them apart in a sweep file\n"
 
 
+@pytest.mark.parametrize("name", ["[/red]", "[red]", "\\e[31m\\n"])
+def test_names_are_shown_as_they_are(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = SWEEP.replace("name: eager", f'name: "{name}"').replace("drawn:", f'"{name}":')
+    (folder / "sweep.yaml").write_text(text)
+    assert run("bench", "sweep.yaml", "--loads", "1", "--gpus", "4", "--workers", "1") == 0
+    shown = name.replace("\\e", "\\x1b")
+    printed = capsys.readouterr().out
+    assert f"\n{shown}: Gap of the makespan" in printed
+    assert f"baseline {shown}\n" in printed.replace("  ", " ")
+
+
 def test_where_nothing_fits_it_is_bad_input(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--config", "demo.json", "--num-requests", "5", "--gpus", "2", "--seeds", "2", "--workers", "1"]
     assert run("bench", *words, "--policy", "baseline") == 2

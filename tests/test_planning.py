@@ -445,6 +445,7 @@ def test_status_1_where_no_policy_keeps_the_slo(capsys: pytest.CaptureFixture[st
         (["--slo", "p99=60s", "--max-gpus", "3", "--gpus-per-server", "4"], "--max-gpus 3 is less than a server"),
         (["--attainment", "0.9"], "no request has a deadline"),
         (["--slo", "p99=60s", "--plot", "x.gif"], "x.gif: is no picture that can be drawn"),
+        (["--slo", "p99=60s", "--price", "inf"], "Invalid value for '--price'"),
         (["--slo", "p99=60s", "--load", "0"], "load 0: is no number above 0"),
         (["--slo", "p99=60s", "--set", "edf.x=1", "--policy", "edf"], "policy edf: has no option x"),
     ],

@@ -199,7 +199,7 @@ def _print_tables(results: "Results", folder: Path, *, claims: bool) -> None:
 
     console = out()
     for title, table in sweep_tables(results):
-        console.print(f"[bold]{one_line(title)}[/bold]\n")
+        console.print(f"{one_line(title)}\n", markup=False, style="bold")
         print_table(table)
         console.print()
     if claims:

@@ -51,7 +51,9 @@ def plan(
     switch_overhead: options.Overhead = 2.0,
     gpu_memory: options.GpuMemory = 80.0,
     residency: options.ResidencyOption = options.Residency.EXCLUSIVE,
-    price: Annotated[float | None, typer.Option(help="Price of a GPU-hour, for the cost.", min=0, metavar="X")] = None,
+    price: Annotated[
+        float | None, typer.Option(help="Price of a GPU-hour, for the cost.", min=0, max=1e15, metavar="X")
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Write the curves of all policies (.svg, .png, .pdf).", metavar="FILE")
     ] = None,
