@@ -389,6 +389,14 @@ def test_a_log_without_rows_or_times_is_refused() -> None:
         log_pictures([NamedLog("x", wrong)])
 
 
+def test_logs_that_do_not_compare_are_told() -> None:
+    ((_, log),) = named("baseline")
+    told = "the logs differ in mode, cluster or number of requests, so their request times do not compare"
+    for change in ({"mode": "online"}, {"gpus": 3}, {"total_requests": 6}):
+        other = replace(log, summary=log.summary | change)
+        assert log_pictures([NamedLog("x", log), NamedLog("y", other)])[1] == [told]
+
+
 def test_rows_that_make_no_sense_are_not_drawn() -> None:
     ((_, log),) = named("baseline")
     log.end_time[-1] = np.inf

@@ -75,6 +75,16 @@ def log_pictures(logs: Sequence[NamedLog], kinds: Sequence[str] | None = None) -
 
 def _latency_cdf(schedules: Schedules, notes: list[str]) -> Picture:
     times = {}
+    if (
+        len(
+            {
+                (one.log.summary.get("mode"), one.cluster, one.log.summary.get("total_requests"))
+                for one in schedules.values()
+            }
+        )
+        > 1
+    ):
+        notes.append("the logs differ in mode, cluster or number of requests, so their request times do not compare")
     for name, schedule in schedules.items():
         outcome = read_outcome(schedule.log.summary, schedule.log.extra)
         if outcome.partial:

@@ -56,6 +56,10 @@ function profile(log, bins) {
   return Array.from({ length: bins }, (_, bin) => (open += level[bin], (open + part[bin]) / log.rows));
 }
 
+// Of very many numbers, which Math.min and Math.max do not take as arguments.
+const smallest = numbers => numbers.reduce((a, b) => Math.min(a, b));
+const largest = numbers => numbers.reduce((a, b) => Math.max(a, b));
+
 // The first of positions low to high for which `test` holds; it must hold for all after it.
 function firstWhere(low, high, test) {
   while (low < high) {

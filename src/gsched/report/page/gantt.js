@@ -328,11 +328,11 @@ class Gantt {
     const { log } = this, bars = log.ofRequest[request];
     if (!bars.length) return;
     const ends = bars.map(bar => log.begin[log.node[bar]] + log.load[log.node[bar]] + log.run[log.node[bar]]);
-    const from = Math.min(...bars.map(bar => log.begin[log.node[bar]])), length = Math.max(...ends) - from;
+    const from = smallest(bars.map(bar => log.begin[log.node[bar]])), length = largest(ends) - from;
     const room = Math.min(Math.max(length * 1.3, 20), log.span);
     this.move(from + length / 2 - room / 2, room);
     const rows = bars.map(bar => log.row[bar]), { scrollTop, clientHeight } = this.viewport;
-    const y = AXIS + Math.min(...rows) * this.tall;
+    const y = AXIS + smallest(rows) * this.tall;
     if (y < scrollTop + AXIS || y > scrollTop + clientHeight - this.tall) this.viewport.scrollTop = y - clientHeight / 3;
   }
 }

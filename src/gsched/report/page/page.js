@@ -51,7 +51,7 @@
     const ends = nodes.map(node => log.begin[node] + log.load[node] + log.run[node]);
     const steps = nodes.slice(0, 12).map(node => `${log.steps[log.step[node]]} on ${gpusOf(node)}`);
     const more = nodes.length > 12 ? `, and ${nodes.length - 12} more` : "";
-    picked.textContent = `Request ${log.requests[pick.request]}: ${steps.join("; ")}${more}; done at ${seconds(Math.max(...ends))}`;
+    picked.textContent = `Request ${log.requests[pick.request]}: ${steps.join("; ")}${more}; done at ${seconds(largest(ends))}`;
   }
 
   // Makes the key's entries buttons.
