@@ -85,6 +85,25 @@ def test_online_it_goes_by_deadlines_and_the_p99(written):
     assert "baseline: 99% of the requests are done within" in said(plain)
 
 
+def test_tiers_are_compared_where_several_logs_have_them(written):
+    runs = ran(urgent(), "baseline", "tiered", mode="online")
+    page = written(runs)
+    heads = [["policy", "tier 1 SLO", "tier 1 p99", "tier 2 SLO", "tier 2 p99", "tier 3 p99"]]
+    assert [row for row in page.rows if row[1:2] == ["tier 1 SLO"]] == heads
+    figures = {run.log.summary["policy"]: run.log.summary["tiers"] for run in runs}
+    shares = {policy: tiers["1"]["slo_attainment_percent"] for policy, tiers in figures.items()}
+    assert shares["tiered"] > shares["baseline"]
+    rows = {row[0]: row for row in page.rows[page.rows.index(heads[0]) :][1:3]}
+    assert {policy: row[1] for policy, row in rows.items()} == {p: f"{share:,.1f}%" for p, share in shares.items()}
+    assert f"<td><b>{shares['tiered']:,.1f}%</b></td>" in page.text
+    assert f"<b>{shares['baseline']:,.1f}%</b>" not in page.text
+    assert "tier 1 SLO" not in said(written(runs[:1]))
+    assert "tier 1 SLO" not in said(written(ran(varied(20), "baseline", "improved")))
+    odd = {"10": {"p99_request_time": 4.0}, "2": {"p99_request_time": "<"}, "<b>": 5, "9": {"p99_request_time": 3.0}}
+    strange = [replace(run, log=replace(run.log, summary={**run.log.summary, "tiers": odd})) for run in runs]
+    assert ["policy", "tier 9 p99", "tier 10 p99"] in written(strange).rows
+
+
 def test_logs_that_cannot_be_compared_are_kept_apart(written):
     workload = varied(30)
     page = written([*ran(workload, "baseline", "improved"), *ran(workload, "baseline", mode="online")])
@@ -150,6 +169,12 @@ def test_logs_of_other_work_are_not_ranked_against_each_other(written):
     assert "Offline: improved: all is done after" in said(page)
     longer = replace(varied(30), duration=varied(30).duration * 2)
     assert "is done first" not in said(written([*ran(varied(30), "baseline"), *ran(longer, "improved")]))
+
+    def measured(run):  # times of one work then differ, but not which models are executed how often
+        return replace(run, log=replace(run.log, summary={**run.log.summary, "simulate": True}))
+
+    assert "is done first" in said(written([*ran(varied(30), "baseline"), *map(measured, ran(longer, "improved"))]))
+    assert "is done first" not in said(written(list(map(measured, runs))))
 
 
 def test_what_the_checker_found_is_told(written):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gsched.checker.outcome import read_outcome
+from gsched.comparison import Outcome
 from gsched.report.colours import Look
 from gsched.report.page.chart import Axis, Layers, Line, axis_of, axis_to, chart, key_of_lines
 from gsched.report.page.placement import placement_map
@@ -21,12 +22,14 @@ from gsched.report.schedule import (
     gpu_shares,
     queue_lengths,
 )
-from gsched.report.tables import comparison_cells, comparison_columns
+from gsched.report.tables import Column, comparison_cells, comparison_columns
 from gsched.workload import Config, Floats
 
 EXECUTING, LOADING = "var(--executing)", "var(--loading)"
 MOST_MODELS = 12  # with a colour of their own in a chart of queues
 MOST_ROWS = 100
+MOST_TIERS = 5  # side by side
+_TIERS_COMPARED = (("SLO", "slo_attainment_percent", 1, "%", 1), ("p99", "p99_request_time", None, "", -1))
 _COARSE = 80  # bins where logs are compared
 _SKEWED = 20  # times the median: a straight axis would hide what most requests got
 QUIET = '<p class="quiet">{}</p>'
@@ -59,7 +62,6 @@ def comparison(group: Sequence[View], palette: Palette) -> str:
     widest = max((view.number("gap_percent") or 0.0 for view in group), default=0.0)
     rows = []
     for i, view in enumerate(group):
-        colour, _ = palette.policy(view.name)
         figures = []
         for column, of in zip(columns, cells, strict=True):
             text, best = of[i]
@@ -69,11 +71,49 @@ def comparison(group: Sequence[View], palette: Palette) -> str:
                 shown = f'<div class="share" style="--share:{share:.1f}%">{shown}</div>'
             figures.append(shown)
         valid = "yes" if view.outcome.valid else '<strong class="bad">NO</strong>'
-        name = f'<i class="dot" style="background:{colour}"></i>{escape(view.name)}'
-        if view.unfinished:
-            name += f"<br><small>{escape(view.unfinished)}</small>"
-        rows.append([name, *figures, valid])
-    return table(["policy", *titles, "valid"], rows, "Comparison")
+        lacking = f"<br><small>{escape(view.unfinished)}</small>" if view.unfinished else ""
+        rows.append([_dotted(view, palette) + lacking, *figures, valid])
+    return table(["policy", *titles, "valid"], rows, "Comparison") + _tiers_compared(group, palette)
+
+
+def _dotted(view: View, palette: Palette) -> str:
+    colour, _ = palette.policy(view.name)
+    return f'<i class="dot" style="background:{colour}"></i>{escape(view.name)}'
+
+
+def _tiers_compared(group: Sequence[View], palette: Palette) -> str:
+    """Return the table of deadlines met and of the P99 by tier, where several logs tell them."""
+    told = [_tier_figures(view) for view in group]
+    tiers = sorted({tier for figures in told for tier in figures}, key=lambda tier: (len(tier), tier))[:MOST_TIERS]
+    if sum(map(bool, told)) < 2 or len(tiers) < 2:
+        return ""
+    outcomes = [
+        Outcome(view.name, {f"{tier}{figure}": value for tier, of in figures.items() for figure, value in of.items()})
+        for view, figures in zip(group, told, strict=True)
+    ]
+    columns = [
+        Column(f"tier {tier} {title}", f"{tier}{figure}", "", digits, unit, better)
+        for tier in tiers
+        for title, figure, digits, unit, better in _TIERS_COMPARED
+        if any(outcome.summary.get(f"{tier}{figure}") is not None for outcome in outcomes)
+    ]
+    competing = [view.competes for view in group]
+    cells = [comparison_cells(column, outcomes, competing=competing) for column in columns]
+    rows = [
+        [_dotted(view, palette), *(f"<b>{text}</b>" if best else text for text, best in (of[i] for of in cells))]
+        for i, view in enumerate(group)
+    ]
+    return table(["policy", *(escape(column.title) for column in columns)], rows, "Tiers compared")
+
+
+def _tier_figures(view: View) -> dict[str, dict[str, float | None]]:
+    """Return the figures of each tier that a summary has."""
+    found = view.run.log.summary.get("tiers")
+    tiers = found if isinstance(found, Mapping) else {}
+    return {
+        str(tier): {name: number_in(value) for name, value in figures.items()} if isinstance(figures, Mapping) else {}
+        for tier, figures in tiers.items()
+    }
 
 
 def row_of(charts: str, names: Iterable[str], palette: Palette) -> str:
@@ -222,17 +262,16 @@ _SLO = [title for title, _, _ in _TIER_COLUMNS].index("SLO")
 
 def tiers(view: View) -> str:
     """Return the table of the tiers, where the summary has them."""
-    found = view.run.log.summary.get("tiers")
-    if not isinstance(found, Mapping) or not found:
+    found = _tier_figures(view)
+    if not found:
         return ""
     rows = []
     for tier, figures in found.items():
-        known = figures if isinstance(figures, Mapping) else {}
-        numbers = [number_in(known.get(figure)) for _, figure, _ in _TIER_COLUMNS]
+        numbers = [figures.get(figure) for _, figure, _ in _TIER_COLUMNS]
         cells = ["-" if n is None else column[2].format(n) for n, column in zip(numbers, _TIER_COLUMNS, strict=True)]
         if (share := numbers[_SLO]) is not None:
             cells[_SLO] = f'<div class="share" style="--share:{share:.1f}%">{cells[_SLO]}</div>'
-        rows.append([f"tier {escape(str(tier))}", *cells])
+        rows.append([f"tier {escape(tier)}", *cells])
     what = "SLO: share of the deadlines that were met. good/s: requests done in time, per second. The rest are seconds"
     heading = f"<h3>Tiers</h3>{QUIET.format(f'{what} from arrival to completion.')}"
     return heading + table(["tier", *(title for title, _, _ in _TIER_COLUMNS)], rows, "Tiers")
