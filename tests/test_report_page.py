@@ -474,6 +474,20 @@ DRIVE = """
   const where = {clientX: left + width - 12, clientY: top + 50, bubbles: true};
   chart.dispatchEvent(new view.PointerEvent("pointermove", where));
   seen.read = text("tip");
+  const made = chart.cloneNode(true), heights = [200, 175.725, 151.45, 102.9, 8];
+  chart.after(made);
+  made.dataset.y = "0 90 0.1";
+  seen.linear = [];
+  for (const high of heights) {
+    made.querySelector("[data-name]").setAttribute("d", `M60 ${high}H370`);
+    const again = made.cloneNode(true);
+    made.after(again);
+    view.readable(again, page.getElementById("tip"));
+    again.dispatchEvent(new view.PointerEvent("pointermove", {clientX: left + width / 2, clientY: top + 50}));
+    seen.linear.push(text("tip").split("\\n").find(line => line.startsWith("baseline: ")));
+    again.remove();
+  }
+  made.remove();
   const swept = all("#sweep details[open] figure.chart > svg")[0], edge = box(swept);
   const right = {clientX: edge.left + 0.6 * edge.width, clientY: edge.top + 9};
   swept.dispatchEvent(new view.PointerEvent("pointermove", right));
@@ -495,7 +509,8 @@ def folder(tmp_path_factory):
     log = hostile()
     write_page(folder / "hostile.html", [PageRun(log, check(log), ODD)])
     wide = [("r", "n", [*range(256)], 0.0, 50.0), ("s", "n", [*range(128)], 50.0, 100.0)]
-    many = foreign(wide, summary={"gpus": 256, "gpus_per_server": 8})
+    stop = {"gpu_ids": [140], "start_time": 75.0, "end_time": 75.0, "reason": "resumed at once"}
+    many = replace(foreign(wide, summary={"gpus": 256, "gpus_per_server": 8}), extra={"interruptions": [stop]})
     write_page(folder / "many.html", [PageRun(many, check(many))])
     return folder
 
@@ -546,6 +561,7 @@ def test_tabs_change_the_log_and_charts_can_be_read(driven):
     at, *values = driven["read"].split("\n")
     assert at.startswith("at ")
     assert sorted(values) == ["baseline: 100", "static: 100"]
+    assert driven["linear"] == ["baseline: 0", "baseline: 0.05", "baseline: 0.1", "baseline: 1", "baseline: 90"]
     assert driven["points"].split("\n") == ["baseline, 8: 100.8 (97.6 to 103.9)", "online, 8: 50.8 (47.6 to 53.9)"]
     assert driven["scroll"] == 1280
 
@@ -592,7 +608,12 @@ def test_it_fits_a_phone_and_follows_light_and_dark(folder, scheme, ground):
 MANY = """
   const canvas = all("#gantt")[0], viewport = all("#viewport")[0];
   const heights = () => [canvas.clientHeight, viewport.scrollHeight, viewport.clientHeight];
-  const before = heights();
+  const before = heights(), middle = 46 + 0.75 * (canvas.clientWidth - 46), {left, top} = box(canvas);
+  const shade = x => picture(canvas).getImageData(x, 22 + 3 * 140 + 1, 1, 1).data[0];
+  const pause = [shade(middle - 8), Math.min(...[-1, 0, 1, 2].map(step => shade(middle + step)))];
+  const there = {clientX: left + middle + 2, clientY: top + 22 + 3 * 140 + 1, pointerType: "mouse", bubbles: true};
+  viewport.dispatchEvent(new view.PointerEvent("pointermove", there));
+  const told = page.getElementById("tip").textContent;
   all("[data-do=taller]")[0].click();
   all("[data-do=taller]")[0].click();
   await frame();
@@ -605,7 +626,7 @@ MANY = """
   const shares = [share(47.2 / strip.clientWidth), share(0.3), share(0.8)];
   viewport.scrollTop = 1e6;
   await frame();
-  return {before, after: heights(), scrolled: viewport.scrollTop, shares};
+  return {before, after: heights(), scrolled: viewport.scrollTop, shares, pause, told};
 """
 
 
@@ -621,6 +642,9 @@ def test_many_gpus_have_rows_to_be_seen(folder):
     assert high == room <= 0.78 * 700
     assert seen["scrolled"] == pytest.approx(content - room, abs=1)
     assert seen["shares"] == pytest.approx([1.0, 1.0, 0.5], abs=0.05)
+    ground, pause = seen["pause"]  # a line even where it took no time
+    assert pause < ground - 40
+    assert seen["told"] == "Not to be had: resumed at once"
 
 
 def test_a_browser_obeys_no_name_and_the_console_is_silent(folder):

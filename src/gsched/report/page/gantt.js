@@ -197,10 +197,11 @@ class Gantt {
     this.inPlot(context, () => {
       context.strokeStyle = context.fillStyle = css(ink.quiet);
       for (const stop of this.log.stops) for (const row of stop.rows) {
-        const [x, y, wide, high] = this.box(row, 1, stop.begin / this.log.unit, stop.end / this.log.unit);
-        if (wide <= 0 || y > this.canvas.clientHeight || y + high < AXIS) continue;
+        const [begin, end] = [stop.begin, stop.end].map(seconds => seconds / this.log.unit);
+        const [x, y, wide, high] = this.box(row, 1, begin, end);
+        if (end < this.from || begin > this.to || y > this.canvas.clientHeight || y + high < AXIS) continue;
         context.globalAlpha = 0.45;
-        context.fillRect(x, y, Math.max(wide, 1), high - 1);
+        context.fillRect(x, y, Math.max(wide, 2), high - 1);
         context.globalAlpha = 1;
         context.beginPath();
         for (let step = -high; step < wide && step < this.width + high; step += 7) {
@@ -313,8 +314,9 @@ class Gantt {
   }
 
   stopAt(x, y) {
-    const row = Math.floor((y - AXIS + this.viewport.scrollTop) / this.tall), time = this.timeAt(x) * this.log.unit;
-    return this.log.stops.find(stop => stop.rows.includes(row) && stop.begin <= time && time <= stop.end);
+    const row = Math.floor((y - AXIS + this.viewport.scrollTop) / this.tall);
+    const [before, after] = [x + 3, x - 3].map(near => this.timeAt(near) * this.log.unit);
+    return this.log.stops.find(stop => stop.rows.includes(row) && stop.begin <= before && after <= stop.end);
   }
 
   choose(pick) {

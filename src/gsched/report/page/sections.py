@@ -117,9 +117,10 @@ def _tier_figures(view: View) -> dict[str, dict[str, float | None]]:
 
 
 def row_of(charts: str, names: Iterable[str], palette: Palette) -> str:
-    """Return charts side by side with one key of policies."""
+    """Return charts side by side with one key of policies, where there are several."""
     looks = {name: palette.policy(name) for name in names}
-    key = key_of_lines(Line(name, colour, (), (), look.dashes) for name, (colour, look) in looks.items())
+    lines = [Line(name, colour, (), (), look.dashes) for name, (colour, look) in looks.items()]
+    key = key_of_lines(lines) if len(lines) > 1 else ""
     return f'{key}<div class="plots">{charts}</div>'
 
 
