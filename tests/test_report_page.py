@@ -405,6 +405,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         ((), "options: there is nothing to report; name logs, or --results of a sweep"),
         (("a.json", "--config", "c.json"), "options: --config and --requests belong together; give both or neither"),
         (("a.json",), "a.json: no such file; check the path"),
+        (("a.json", "--output", "./a.json"), "a.json: is what the page is about; write to another file"),
         (
             ("--results", "none"),
             "none: no such file or folder; run gsched bench (scripts/run_benchmark.py) first, or name what it wrote",

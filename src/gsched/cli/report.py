@@ -46,6 +46,8 @@ def report(
         raise InputError.one("options", "", "there is nothing to report", "name logs, or --results of a sweep")
     if (config is None) != (requests is None):
         raise InputError.one("options", "", "--config and --requests belong together", "give both or neither")
+    if output.resolve() in {path.resolve() for path in (*(logs or ()), config, requests, results) if path}:
+        raise InputError.one(output, "", "is what the page is about", "write to another file")
     require_folder(output.parent)
     warnings: list[Problem] = []
     with stages(quiet=quiet) as progress:
