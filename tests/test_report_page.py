@@ -212,6 +212,20 @@ def test_a_foreign_log_gets_its_figures_from_the_rows_and_its_bound_from_the_wor
     assert "The logs do not tell how long requests took." in said(page)
 
 
+def test_a_few_slow_requests_do_not_hide_the_others(written):
+    def page(longest):
+        rows = [(f"r{i}", "n", [i], 0.0, 1.0 + i / 100) for i in range(99)] + [("slow", "n", [99], 0.0, longest)]
+        log = foreign(rows, summary={"mode": "offline"})
+        return written([PageRun(log, check(log))]).text
+
+    assert "seconds from arrival to completion, log scale" not in page(10.0)
+    text = page(1000.0)
+    assert "seconds from arrival to completion, log scale" in text
+    low, high, log = map(float, re.search(r'aria-label="Latency" data-x="([^"]*)"', text)[1].split())
+    assert low == log == pytest.approx(1.01 / 1.2, rel=0.01)
+    assert high == 1050
+
+
 def test_an_empty_log_makes_a_page_too(written):
     empty = foreign([])
     page = written([PageRun(empty, check(empty), "empty.json")])
@@ -252,7 +266,9 @@ def test_what_went_wrong_in_a_run_is_listed(written):
     log = simulate(varied(10), CLUSTER, "baseline")
     failure = {"request_id": "<r>", "node_id": "n0", "model_name": "a", "reason": "out of <memory>", "attempts": 3}
     stop = {"gpu_ids": [2, 3], "start_time": 13.5, "end_time": None, "reason": "lost"}
-    page = written([PageRun(replace(log, extra={"failures": [failure], "interruptions": [stop]}), check(log))])
+    more = {"gpu_ids": [9, 0, 1, 2, 5, 6, 7, 8], "start_time": 14, "end_time": 15, "reason": "lost"}
+    page = written([PageRun(replace(log, extra={"failures": [failure], "interruptions": [stop, more]}), check(log))])
+    assert ["0 to 2, 5 to 9", "14.0", "15.0", "-", "lost"] in page.rows
     assert ["<r>", "n0", "a", "3", "out of <memory>"] in page.rows
     assert ["2, 3", "13.5", "-", "-", "lost"] in page.rows
     assert '"stops":[{"rows":[2,3],"begin":13.5' in page.text

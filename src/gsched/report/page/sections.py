@@ -298,7 +298,7 @@ def incidents(view: View) -> str:
     if found.interruptions:
         rows = [
             [
-                ", ".join(map(str, one.gpu_ids)),
+                _ranges(one.gpu_ids),
                 f"{one.start_time:,.1f}",
                 "-" if one.end_time is None else f"{one.end_time:,.1f}",
                 escape(one.model_name or "-"),
@@ -310,6 +310,13 @@ def incidents(view: View) -> str:
         listed = table(titles, rows[:MOST_ROWS], "Interruptions")
         parts.append(f"<h3>GPUs that were not to be had</h3>{_first(rows)}{listed}")
     return "".join(parts)
+
+
+def _ranges(gpus: Sequence[int]) -> str:
+    """Return GPUs in few words."""
+    ids = np.unique(gpus)
+    runs = np.split(ids, np.flatnonzero(np.diff(ids) != 1) + 1)
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
 
 
 def _first(rows: Sequence[Any]) -> str:
