@@ -153,6 +153,18 @@ def test_ones_own_policy_is_another_when_its_file_changes(tmp_path: Path) -> Non
     assert keys[0] != keys[1]
 
 
+def test_a_policy_is_another_when_a_file_that_it_learns_from_changes(tmp_path: Path) -> None:
+    file = tmp_path / "history.yaml"
+    keys = []
+    for seed in (1, 2):
+        save_requests(generate(CONFIG, 5, seed=seed), file)
+        keys.append(replace(SWEEP, choices={"baseline": Choice("static", {"history": str(file)})}).key(CASE))
+    assert keys[0] != keys[1]
+    file = tmp_path / "mine.py"
+    file.write_text("class Mine:\n    def __init__(self, text): ...\n    def choose(self, view): ...\n")
+    assert Choice(f"{file}:Mine", {"text": "x" * 10_000}).about["files"].keys() == {str(file)}
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [

@@ -5,12 +5,14 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from os.path import isfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gsched import __version__
 from gsched.cluster import Cluster
 from gsched.errors import InputError
+from gsched.files import read_bytes
 from gsched.generator import generate
 from gsched.metrics import options_for_json
 from gsched.policies import Policy, find_policy
@@ -65,10 +67,16 @@ class Choice:
 
     @property
     def about(self) -> dict[str, Any]:
-        """All that decides what the policy does, as JSON can say it; of one's own policy, its file counts, too."""
-        path, colon, _ = self.policy.rpartition(":")
-        file = {"sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()} if colon else {}
-        return {"policy": self.policy, "options": options_for_json(self.found.options), **file}
+        """All that decides what the policy does, as JSON can say it; of files that it or its options name, the content.
+
+        Raises:
+            InputError: there is no such policy or option, or a file cannot be read.
+        """
+        options = self.found.options
+        named = [self.policy.rpartition(":")[0], *(value for value in options.values() if isinstance(value, str))]
+        files = [name for name in named if isfile(name)]  # noqa: PTH113 (no error where a text is too long for a name)
+        digests = {name: hashlib.sha256(read_bytes(Path(name))).hexdigest() for name in files}
+        return {"policy": self.policy, "options": options_for_json(options), **({"files": digests} if digests else {})}
 
 
 class Case(NamedTuple):
