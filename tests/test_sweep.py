@@ -397,6 +397,19 @@ def test_ctrl_c_ends_everything_and_the_same_command_goes_on(tmp_path: Path) -> 
     assert done.read_bytes().startswith(kept[: kept.rindex(b"\n")])
 
 
+def test_a_ctrl_c_is_not_for_a_process_that_is_only_just_starting(tmp_path: Path) -> None:
+    save_config(CONFIG, tmp_path / "demo.json")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "if any('spawn_main' in word for word in sys.orig_argv):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    words = ["--config", "demo.json", "--num-requests", "5", "--gpus", "4,8", "--policy", "baseline", "--quiet"]
+    command, environment = [GSCHED, "bench", *words, "--workers", "2"], os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_processes_end_with_the_one_that_waits_for_them(tmp_path: Path) -> None:
     save_config(CONFIG, tmp_path / "demo.json")
     words = ["--config", "demo.json", "--num-requests", "60", "--gpus", "4,8", "--policy", "baseline"]

@@ -5,9 +5,10 @@ import os
 import signal
 import threading
 import uuid
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -41,7 +42,8 @@ def here(sweep: Sweep, cases: Sequence[Case], processes: int | None = None) -> D
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin, (sweep, times))
     try:
-        futures: dict[Future[Run], Case] = {pool.submit(_run, case): case for case in cases}
+        with _uninterrupted():
+            futures: dict[Future[Run], Case] = {pool.submit(_run, case): case for case in cases}
         yield from ((futures[future], future.result()) for future in as_completed(futures))
     except BrokenProcessPool:
         hint = "use fewer --workers if memory is short (in a script, see docs/sweeps.md); the same command goes on"
@@ -50,6 +52,16 @@ def here(sweep: Sweep, cases: Sequence[Case], processes: int | None = None) -> D
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put off a Ctrl-C; processes that are started meanwhile never hear of one, as it is for this one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _times(cases: Iterable[Case], processes: int) -> int:
@@ -62,8 +74,7 @@ _runners: dict[str, Runner] = {}  # of this process: one, of the sweep that it w
 
 
 def _begin(sweep: Sweep, times: int) -> None:
-    """Prepare a process; a Ctrl-C is for the one that waits for it, and when that is gone, this one ends, too."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Prepare a process; when the one that waits for it is gone, this one ends, too."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _runners[""] = Runner(sweep, times)
 
