@@ -24,7 +24,7 @@ live: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	@scripts/install_test_tools.sh $(BIN)
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
