@@ -498,7 +498,7 @@ def test_the_command_draws_logs(here: Path, capsys: pytest.CaptureFixture[str]) 
         (["log.json", "log.json"], "a log is named twice"),
         (["log.json", "--gpus", "4"], "--gpus 4: is for the results of a sweep"),
         (["log.json", "--kind", "makespan"], "--kind makespan: is no picture of logs; use latency-cdf, utilization"),
-        (["other"], "other/results.parquet: no such file"),
+        (["other"], "other: holds no results.parquet; run gsched bench"),
         (["sweep", "--format", "gif"], "Invalid value for '--format'"),
         (["sweep", "--out", "/proc/pictures"], "cannot be written"),
     ],

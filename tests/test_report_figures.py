@@ -19,6 +19,8 @@ from gsched.log import Gangs, Labels, Log
 from gsched.metrics import gpu_use, request_times
 from gsched.report.page.chart import Axis, Layers, Line, axis_of, chart, tick_text, ticks
 from gsched.report.page.pack import UNKNOWN, json_text, pack
+from gsched.report.page.views import PageRun, groups_of, number_in
+from gsched.report.scales import count_scale, value_scale
 from gsched.report.schedule import (
     Schedule,
     busy_gpus,
@@ -29,8 +31,6 @@ from gsched.report.schedule import (
     queue_lengths,
     request_seconds,
 )
-from gsched.report.page.views import PageRun, groups_of, number_in
-from gsched.report.scales import count_scale, value_scale
 from gsched.simulator import simulate
 
 quick = settings(max_examples=40)

@@ -453,6 +453,21 @@ def test_a_sweep_of_nothing_valid_has_results(tmp_path: Path) -> None:
     assert read_results(tmp_path).runs == []
 
 
+def test_a_folder_without_results_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no results\.parquet; run gsched bench"):
+        read_results(tmp_path)
+
+
+def test_results_that_lack_columns_are_none(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    run_sweep(replace(SWEEP, gpus=(4,), seeds=(1,)), tmp_path, processes=1)
+    file = tmp_path / "results.parquet"
+    pq.write_table(pq.read_table(file).drop_columns(["load"]), file)
+    with pytest.raises(InputError, match="does not hold the results of a sweep"):
+        read_results(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"{}", None])
 def test_what_holds_no_results_is_told(content: bytes | None, tmp_path: Path) -> None:
     file = tmp_path / "results.parquet"

@@ -23,6 +23,7 @@ INTERVAL_FIGURES = (
     *("average_utilization", "utilization_variance", "slo_attainment_percent", "goodput"),
 )
 
+_NEEDED = {"workload", "policy", "mode", "gpus", "load", "seed", "valid"}
 _ABOUT_KEY = b"gsched.sweep"
 _TYPES = {
     **dict.fromkeys(("workload", "policy", "policy_options", "mode", "residency"), "string"),
@@ -75,15 +76,18 @@ def read_results(path: PathLike) -> Results:
     import pyarrow.parquet as pq
 
     given = Path(path)
-    if not given.exists():
-        hint = "run gsched bench (scripts/run_benchmark.py) first, or name what it wrote"
-        raise InputError.one(given, "", "no such file or folder", hint)
     file = given / RESULTS if given.is_dir() else given
+    if not file.exists():
+        what = f"holds no {RESULTS}" if given.is_dir() else "no such file or folder"
+        hint = "run gsched bench (scripts/run_benchmark.py) first, or name what it wrote"
+        raise InputError.one(given, "", what, hint)
     content = read_bytes(file)
     try:
         table = pq.read_table(pa.BufferReader(content))
         about = json.loads((table.schema.metadata or {})[_ABOUT_KEY])
         runs = table.to_pylist()
+        if runs and not runs[0].keys() >= _NEEDED:
+            raise KeyError
     except (OSError, pa.ArrowException, ValueError, KeyError):
         hint = "name the folder, or the results.parquet in it, that gsched bench wrote"
         raise InputError.one(file, "", "does not hold the results of a sweep", hint) from None
