@@ -274,11 +274,6 @@ def test_what_cannot_be_drawn_is_said(change: Mapping[str, Any], options: dict[s
     assert complaint in str(told.value)
 
 
-def test_a_missing_column_is_named() -> None:
-    with pytest.raises(InputError, match="results: column load: is missing"):
-        sweep_pictures([{name: value for name, value in run.items() if name != "load"} for run in sweep()])
-
-
 # -- what is drawn of logs
 
 
