@@ -162,11 +162,19 @@ def test_schedules_that_are_equally_good_share_the_headline(written):
     assert "% less." in said(page)
 
 
+def test_clusters_are_told_apart_where_they_differ(written):
+    workload = varied(30)
+    runs = [*ran(workload, "baseline"), *ran(workload, "improved", cluster=Cluster(8))]
+    page = said(written([*runs, *ran(workload, "online", mode="online")]))
+    for name in ("Offline, 4 GPUs: baseline", "Offline, 8 GPUs: improved", "Online: online"):
+        assert f"{name}: " in page
+
+
 def test_logs_of_other_work_are_not_ranked_against_each_other(written):
     runs = [*ran(varied(30), "baseline"), *ran(varied(30, seed=2), "improved")]
     page = written(runs)
-    assert "Offline: baseline: all is done after" in said(page)
-    assert "Offline: improved: all is done after" in said(page)
+    assert "Offline, 4 GPUs, no. 1: baseline: all is done after" in said(page)
+    assert "Offline, 4 GPUs, no. 2: improved: all is done after" in said(page)
     longer = replace(varied(30), duration=varied(30).duration * 2)
     assert "is done first" not in said(written([*ran(varied(30), "baseline"), *ran(longer, "improved")]))
 

@@ -83,22 +83,27 @@ def _data(view: View, palette: Palette) -> str:
 
 def _head(groups: Sequence[Sequence[View]], sweep: SweepView | None) -> tuple[str, str]:
     """Return the headline, and what stands below it as HTML."""
-    found = [(*finding(group), about(group), group[0].mode) for group in groups]
+    found = [(*finding(group), about(group)) for group in groups]
+    headlines = [headline for headline, _, _ in found]
+    if len(groups) > 1:
+        headlines = [f"{name}: {headline}" for name, headline in zip(_names(groups), headlines, strict=True)]
     if sweep:
-        found.append((*sweep.finding(), sweep.about(), None))
+        found.append((*sweep.finding(), sweep.about()))
+        headlines.append(found[-1][0])
     parts = []
-    for i, (headline, grounds, what, mode) in enumerate(found):
-        if i:
-            parts.append(f"<h2 class='also'>{escape(_named(headline, mode, len(groups)))}</h2>")
+    for i, (headline, (_, grounds, what)) in enumerate(zip(headlines, found, strict=True)):
+        parts.append(f"<h2 class='also'>{escape(headline)}</h2>" if i else "")
         parts.append(f"<p>{escape(grounds)}</p>" if grounds else "")
         parts.append(f'<p class="quiet">{escape(what)}</p>')
-    if not found:
-        return "Nothing to report", ""
-    return _named(found[0][0], found[0][3], len(groups)), "".join(parts)
+    return headlines[0] if headlines else "Nothing to report", "".join(parts)
 
 
-def _named(headline: str, mode: str | None, groups: int) -> str:
-    return f"{mode.capitalize()}: {headline}" if mode and groups > 1 else headline
+def _names(groups: Sequence[Sequence[View]]) -> list[str]:
+    """Return what tells groups of logs apart, in few words."""
+    names = [(group[0].mode or "unknown mode").capitalize() for group in groups]
+    sizes = [f"{name}, {len(group[0].schedule.gpus):,} GPUs" for name, group in zip(names, groups, strict=True)]
+    names = [size if names.count(name) > 1 else name for name, size in zip(names, sizes, strict=True)]
+    return [f"{name}, no. {i}" if names.count(name) > 1 else name for i, name in enumerate(names, 1)]
 
 
 def _comparisons(groups: Sequence[Sequence[View]], palette: Palette) -> str:
@@ -106,16 +111,16 @@ def _comparisons(groups: Sequence[Sequence[View]], palette: Palette) -> str:
         return ""
     best = "; the best value of each column is bold" if len(groups[0]) > 1 else ""
     what = f"Times are in seconds{best}. Pointing at a title tells what it means."
-    parts = "".join(_comparison(group, len(groups) > 1, palette) for group in groups)
+    names = _names(groups) if len(groups) > 1 else [""]
+    parts = "".join(_comparison(group, name, palette) for name, group in zip(names, groups, strict=True))
     title = "Comparison" if sum(map(len, groups)) > 1 else "Figures"
     return f'<section id="comparison"><h2>{title}</h2><p class="quiet">{what}</p>{parts}</section>'
 
 
-def _comparison(group: Sequence[View], several: bool, palette: Palette) -> str:
-    heading = f"<h3>{escape((group[0].mode or 'unknown mode').capitalize())}</h3>" if several else ""
-    what = f'<p class="quiet">{escape(about(group))}</p>' if several else ""
+def _comparison(group: Sequence[View], name: str, palette: Palette) -> str:
+    heading = f'<h3>{escape(name)}</h3><p class="quiet">{escape(about(group))}</p>' if name else ""
     charts = row_of(latencies(group, palette) + over_time(group, palette), (view.name for view in group), palette)
-    return f"{heading}{what}{comparison(group, palette)}{charts}"
+    return f"{heading}{comparison(group, palette)}{charts}"
 
 
 def _panel(number: int, view: View, palette: Palette, config: Config | None) -> str:
