@@ -109,6 +109,8 @@ def test_demo_is_shown_as_it_is(tmp_path: Path) -> None:
     done = subprocess.run([BIN / "gsched", "demo"], cwd=tmp_path, capture_output=True, text=True, check=True)
     for line in blocks(ROOT / "README.md", "text")[0].splitlines():
         assert line in done.stdout
+    assert "demo/report.html" in done.stdout
+    assert "<canvas" in (tmp_path / "demo" / "report.html").read_text()
 
 
 def test_example_in_the_policy_guide_is_the_shipped_one() -> None:
