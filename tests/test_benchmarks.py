@@ -136,6 +136,15 @@ def test_benchmarks_of_the_live_half_work(name):
         assert all(result["cpu_ms"] > 0 for result in found)
 
 
+def test_benchmark_of_the_page_works():
+    done = subprocess.run([sys.executable, FOLDER / "page.py", "--quick", "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (page,) = json.loads(done.stdout)
+    assert page["nodes"] > 100
+    assert page["usable"] > 0
+    assert 0 < page["median"] <= page["longest"]
+
+
 def test_benchmark_of_real_runs_works():
     done = subprocess.run(
         [sys.executable, FOLDER / "real_runs.py", "--quick", "--json"], capture_output=True, text=True
