@@ -47,12 +47,18 @@ class Page(HTMLParser):
         self.in_cell = self.in_cell and tag not in ("td", "th")
 
 
-def chromium(folder: Path, page: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    """Open a page in Chromium without a window, with a new profile in a folder."""
+def require_chromium() -> str:
+    """Return the program; without it, skip the test, or fail where all must run."""
     program = shutil.which("chromium")
     if program is None:
         reason = "chromium is not installed, so NOBODY HAS LOOKED whether a browser shows the page"
         (pytest.fail if os.environ.get("GSCHED_REQUIRE_ALL") else pytest.skip)(reason)
+    return program
+
+
+def chromium(folder: Path, page: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Open a page in Chromium without a window, with a new profile in a folder."""
+    program = require_chromium()
     profile = folder / f"profile{len(list(folder.iterdir()))}"
     command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]
     command += [*(f"--disable-{part}" for part in QUIET), f"--user-data-dir={profile}", "--enable-logging=stderr"]

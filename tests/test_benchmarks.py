@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from browser import require_chromium
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 WITHOUT_CPP = "there is no g++ on this machine: the C++ peer is not tested"
@@ -137,6 +138,7 @@ def test_benchmarks_of_the_live_half_work(name):
 
 
 def test_benchmark_of_the_page_works():
+    require_chromium()
     done = subprocess.run([sys.executable, FOLDER / "page.py", "--quick", "--json"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (page,) = json.loads(done.stdout)
