@@ -137,7 +137,7 @@ def test_claims_are_judged_by_proofs_and_figures() -> None:
             makespans = {"baseline": 100.0, "offline": 100.0 / offline}
             for policy, makespan in makespans.items():
                 more = {"lower_bound": 100.0 / limit, "total_model_switches": switches}
-                runs.append(row(policy, 6, seed, makespan, workload=workload, **more))
+                runs += [row(policy, gpus, seed, makespan, workload=workload, **more) for gpus in (4, 6, 30)]
     found = table_of([{**run, "lower_bound": max(run["lower_bound"], 100.0 / 1.6)} for run in runs])
     assert [line[2] for line in found] == ["1.13×", "1.83×", "3", "1.06×", "12"]
     assert [line[3].split()[0] for line in found] == ["1.30×", "1.30×", "3", "1.30×", "13"]
@@ -146,6 +146,8 @@ def test_claims_are_judged_by_proofs_and_figures() -> None:
     assert [line[5] for line in found] == [*verdicts, "no, it takes more"]
     assert table_of(runs)[1][4:] == ["1.90×", "no, it is less"]
     assert {line[5] for line in table_of([])} == {"not run"}
+    some = table_of([run for run in runs if run["gpus"] < 30])
+    assert [line[5].split(":")[0] for line in some] == ["not judged", "no, it is less", *["not judged"] * 3]
 
 
 def test_a_schedule_that_breaks_a_rule_is_a_finding(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,6 +70,7 @@ class _Claim:
     speedup: bool = True
 
 
+_RANGE = {4, 30}  # the smallest and the largest cluster of which the document speaks
 _CLAIMS = (
     _Claim("simple", "average speed-up", 1.13),
     _Claim("simple", "best speed-up, on 6 GPUs", 1.83, 6),
@@ -102,6 +103,8 @@ def _judged(claim: _Claim, runs: Sequence[Run]) -> tuple[str, ...]:
         return f"{claim.claimed:g}{unit}", "-", "-", "not run"
     measured = interval(here)
     shown = _cell(cell_of(measured, unit, digits))
+    if claim.gpus is None and not {run["gpus"] for run in mine} >= _RANGE:
+        return f"{claim.claimed:g}{unit}", shown, "-", "not judged: it is about 4 to 30 GPUs"
     if not claim.speedup:
         return f"{claim.claimed:g}", shown, "-", "yes" if measured.mean <= claim.claimed else "no, it takes more"
     limits = _by_seed(mine, "baseline", lambda run: run["makespan"] / run["lower_bound"])
