@@ -151,7 +151,7 @@ def over_time(group: Sequence[View], palette: Palette) -> str:
     time = Axis("time, s", 0.0, float(edges[-1]))
     charts = []
     for title, note, unit, levels in (
-        ("Waiting", "nodes that are ready and have no GPU yet", "nodes", queues),
+        ("Waiting", "ready nodes without a GPU", "nodes", queues),
         ("Executing", "GPUs that execute", "GPUs", busy),
     ):
         if levels:
@@ -207,7 +207,7 @@ def _charts(view: View, palette: Palette) -> Iterable[str]:
         yield QUIET.format("The log has no ready_time, which queue lengths and waiting times need.")
     else:
         layers = _by_model(view, queue, edges, palette)
-        title, note = "Queue length", "nodes that are ready and have no GPU yet"
+        title, note = "Queue length", "ready nodes without a GPU"
         yield chart(title, time, axis_to("nodes", float(queue.sum(axis=0).max())), layers, note=note)
     count = len(schedule.gpus)
     states = Layers(("executing", "loading"), (EXECUTING, LOADING), edges, busy_gpus(schedule, edges))
