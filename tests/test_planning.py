@@ -247,6 +247,12 @@ def test_how_far_a_point_is_from_limits() -> None:
     assert Point(4).lack(slos) == math.inf
 
 
+def test_a_policy_that_does_not_work_in_the_mode_is_refused() -> None:
+    workload = tiny({"a": 1}, "a", 8, 10.0)
+    with pytest.raises(InputError, match="policy hybrid: does not work online"):
+        smallest_clusters(workload, Cluster(4), [Slo("max", 99)], ["baseline", "hybrid"], "online")
+
+
 def eight(slo: Slo, policy: str = "baseline", most: int = 16, per_server: int | None = None) -> Plan:
     """A plan for eight requests of 10 seconds, with 5 seconds of loading."""
     workload = tiny({"a": 1}, "a", 8, 10.0)
@@ -463,6 +469,16 @@ def test_picture_of_the_curves(suffix: str, begin: bytes, tmp_path: Path) -> Non
     path = tmp_path / f"plan.{suffix}"
     assert run(*SUPPORT, "--slo", "p99=60s", "--policy", "static", "--plot", str(path), "--quiet") == 0
     assert path.read_bytes().startswith(begin)
+
+
+def test_a_logarithmic_axis_is_labelled_with_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "plan.svg"
+    policies = ("--policy", "edf", "--policy", "static", "--gpus-per-server", "8")
+    assert run(*SUPPORT, "--slo", "p99=90s", *policies, "--plot", str(path)) == 0
+    drawn = path.read_text(encoding="utf-8")  # each text stands in a comment before its outlines
+    assert all(f"<!-- {number} -->" in drawn for number in ("50", "100", "200", "500", "p99 (s), log scale"))
+    assert "mathdefault" not in drawn
+    assert "  static: kept on 8" in capsys.readouterr().out.splitlines()
 
 
 def test_no_picture_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

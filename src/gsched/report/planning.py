@@ -128,7 +128,7 @@ def _what_was_tried(plan: Plan) -> Iterator[str]:
         enough, not_enough = (
             ", ".join(f"{gpus:,}" for gpus, lack in asked if (not lack) is kept) for kept in (True, False)
         )
-        yield f"  {found.policy}: kept on {enough or 'none'}; not on {not_enough or 'none'}"
+        yield f"  {found.policy}: kept on {enough or 'none'}" + (f"; not on {not_enough}" if not_enough else "")
     if plan.best:
         yield f"The {BELOW} sizes below an answer were tried, too, where there are so many."
     yield "As more GPUs are not always better, a size that was not tried may do, and one above an answer may not."

@@ -42,6 +42,8 @@ def _lines(plan: Plan) -> dict[str, dict[str, Any]]:
 
 
 def _curves(plan: Plan, axes: "Axes") -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     slo, lines = plan.slos[0], _lines(plan)
     shown = [(found.policy, point) for found in plan.policies for point in found.curve]
     for policy, line in lines.items():
@@ -56,6 +58,8 @@ def _curves(plan: Plan, axes: "Axes") -> None:
         axes.set_yscale("log")
         axes.set_ylim(0.8 * min(values), 1.25 * max(values))
         axes.set_ylabel(f"{label}, log scale")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_minor_formatter(NullFormatter())  # its own labels are formulas, which pictures do not set
         numbers(axes.yaxis)
 
 
