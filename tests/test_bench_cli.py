@@ -205,9 +205,14 @@ def test_names_are_shown_as_they_are(name: str, folder: Path, capsys: pytest.Cap
 def test_where_nothing_fits_it_is_bad_input(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--config", "demo.json", "--num-requests", "5", "--gpus", "2", "--seeds", "2", "--workers", "1"]
     assert run("bench", *words, "--policy", "baseline") == 2
-    printed = capsys.readouterr().out
-    assert "model expert-70b: needs 4 GPUs, the cluster has 2; add GPUs (2 runs)" in printed
-    assert "0 schedules simulated and found valid, of 2" in printed
+    printed = capsys.readouterr()
+    assert "model expert-70b: needs 4 GPUs, the cluster has 2; add GPUs (2 runs)" in printed.out
+    assert "0 schedules simulated and found valid, of 2" in printed.out
+    assert run("bench", *words, "--policy", "baseline", "--quiet") == 2
+    quiet = capsys.readouterr()
+    reason = "demo, baseline, 2 GPUs: model expert-70b: needs 4 GPUs, the cluster has 2; add GPUs"
+    assert quiet.err == printed.err == f"error: sweep: nothing could be simulated; {reason}\n"
+    assert quiet.out == ""
 
 
 @pytest.mark.parametrize(
@@ -223,7 +228,10 @@ def test_where_nothing_fits_it_is_bad_input(folder: Path, capsys: pytest.Capture
         (("sweep.yaml", "--requests", "requests.yaml"), "--requests: is for a workload of its own; add --config"),
         (("sweep.yaml", "--num-requests", "3"), "--num-requests: is for a workload of its own; add --config"),
         (("sweep.yaml", "--set", "eager.worth=1"), "--set: is for policies that --policy names"),
-        (("sweep.yaml", "--policy", "hybrid"), "sweep: policy hybrid: does not work online; mode: offline"),
+        (
+            ("sweep.yaml", "--policy", "hybrid"),
+            "policy hybrid: does not work online; use --mode offline or another policy",
+        ),
         (("nothing.yaml",), "nothing.yaml: no such file"),
         (
             ("--config", "demo.json", "--requests", "requests.yaml", "--gpus", "4", "--seeds", "2"),

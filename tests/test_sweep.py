@@ -314,7 +314,9 @@ def test_a_run_that_is_written_in_part_is_told(tmp_path: Path) -> None:
     assert not open_journal.done
 
 
-@pytest.mark.parametrize("line", [b"{}", b"[1]", b"nonsense", b'{"key": "a", "run": 3}', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "line", [b"{}", b"[1]", b"no", b'{"key": "a", "run": 3}', b'{"key": "a", "run": {}}', b"\xff", b"[" * 100_000]
+)
 def test_a_broken_journal_is_told(line: bytes, tmp_path: Path) -> None:
     run_sweep(replace(SWEEP, gpus=(4,), seeds=(1,)), tmp_path, processes=1)
     before = (tmp_path / JOURNAL).read_bytes()

@@ -188,3 +188,9 @@ def test_status_1_where_a_schedule_breaks_a_rule(
     monkeypatch.setattr("gsched.scenarios.attempt", spoiled)
     assert run(*GIVEN, "--add-gpus", "1") == 1
     assert "+1 GPU: NOT valid, overlap: two at once" in capsys.readouterr().out
+
+
+def test_where_no_change_is_possible_it_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*GIVEN, "--add-gpus", "-9") == 2
+    assert "needs 4 GPUs, the cluster has 1" in capsys.readouterr().out
+    assert run(*GIVEN, "--add-gpus", "-9", "--add-gpus", "1") == 0

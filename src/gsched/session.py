@@ -38,9 +38,7 @@ class Session:
         """
         cluster, mode = setting.cluster, setting.mode
         require_fit(workload.used_models, cluster)
-        if mode in get_args(Mode) and mode not in policy.modes:
-            hint = f"use --mode {policy.modes[0]} or another policy"
-            raise InputError.one("", f"policy {policy.name}", f"does not work {mode}", hint)
+        require_mode(policy, mode)
         self.policy = policy
         self._workload, self._setting = workload, setting
         self.form: Callable[[Any], Any] = _as_is if compiled else as_lists
@@ -80,6 +78,13 @@ def _placement(workload: Workload, setting: Setting, policy: Policy) -> Placemen
     """Return what a policy loads before time 0."""
     placed = policy.place(setting) if policy.place else None
     return checked_placement(placed or (), workload, setting.cluster, policy.name)
+
+
+def require_mode(policy: Policy, mode: Mode) -> None:
+    """Raise an `InputError` where a policy does not work in a mode."""
+    if mode in get_args(Mode) and mode not in policy.modes:
+        hint = f"use --mode {policy.modes[0]} or another policy"
+        raise InputError.one("", f"policy {policy.name}", f"does not work {mode}", hint)
 
 
 def require_fit(models: Iterable[Model], cluster: Cluster) -> None:

@@ -118,7 +118,11 @@ def bench(
         _print_tables(results, out_dir, claims=suite is Suite.OFFLINE and not config)
     if any(run["violations"] or run["faulty"] for run in results.runs):
         return 1
-    return 2 if all(run["problem"] for run in results.runs) else 0
+    if any(run["valid"] for run in results.runs):
+        return 0
+    first = results.runs[0]
+    where = f"{first['workload']}, {first['policy']}, {counted(first['gpus'], 'GPU')}"
+    raise InputError.one("sweep", "", "nothing could be simulated", f"{where}: {first['problem']}")
 
 
 def _read(sweep: Path | None, suite: Suite | None, warnings: list[Problem]) -> dict[str, Any]:

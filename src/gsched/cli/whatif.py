@@ -46,7 +46,8 @@ def whatif(
     """Show what changes would do: today's run, each change alone and, where there are several, all together.
 
     The options for changes may be repeated. Differences are those to today, in percent, or in percentage points where
-    the figure is a percentage. Every schedule is checked. Exit status 1: one breaks a rule; 2: today's did not run.
+    the figure is a percentage. Every schedule is checked. Exit status 1: one breaks a rule; 2: today's did
+    not run, or no other.
 
     Example: gsched whatif --config examples/documents.json --requests examples/documents_requests.yaml --gpus 10
     --add-gpus 2 --load 2
@@ -75,7 +76,8 @@ def whatif(
         _print_text(scenarios)
     if any(known.outcome.violations or known.outcome.faulty for known in scenarios):
         return 1
-    return 2 if scenarios[0].outcome.problem else 0
+    today, *others = (bool(known.outcome.problem) for known in scenarios)
+    return 2 if today or all(others) else 0
 
 
 def _changes(

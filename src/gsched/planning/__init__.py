@@ -13,7 +13,7 @@ from gsched.planning.proofs import Proof, beyond_reach, too_small
 from gsched.planning.search import smallest
 from gsched.planning.slo import Slo, Times
 from gsched.policies import Policy, find_policy
-from gsched.session import require_fit
+from gsched.session import require_fit, require_mode
 from gsched.workload import Mode, Workload
 
 
@@ -130,11 +130,15 @@ def smallest_clusters(
         tell: called with a policy and a number of GPUs before each simulation.
 
     Raises:
-        InputError: there are no requests, or a model does not fit the largest cluster.
+        InputError: there are no requests, a model does not fit the largest cluster, or a policy does not work in this
+            mode.
     """
     if not workload.request_count:
         raise InputError.one("", "requests", "there are none to plan for", "name a file that has some")
     require_fit(workload.used_models, largest)
+    chosen = list(usual(mode) if policies is None else map(find_policy, policies))
+    for policy in chosen:
+        require_mode(policy, mode)
     sizes = _sizes(workload, largest)
     if impossible := beyond_reach(slos, workload, mode):
         return Plan(tuple(slos), sizes, impossible=impossible)
@@ -143,9 +147,7 @@ def smallest_clusters(
         sizes = sizes[sizes.index(refused[0]) + 1 :]
 
     plans = []
-    for policy in usual(mode) if policies is None else map(find_policy, policies):
-        if not sizes:
-            break
+    for policy in chosen if sizes else ():
 
         def run(gpus: int, policy: Policy = policy) -> Point:
             if tell:

@@ -81,7 +81,7 @@ _CLAIMS = (
 
 
 def claims_table(results: Results) -> "Table":
-    """Return what is claimed of `offline` beside its figures, and what no schedule of the same requests can exceed."""
+    """Return what is claimed of `offline` beside its figures, and what no schedule that loads its models can exceed."""
     table = plain_table()
     for title in ("workload", "claim for offline"):
         table.add_column(title, no_wrap=True)

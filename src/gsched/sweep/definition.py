@@ -16,6 +16,7 @@ from gsched.files import read_bytes
 from gsched.generator import generate
 from gsched.metrics import options_for_json
 from gsched.policies import Policy, find_policy
+from gsched.session import require_mode
 from gsched.workload import Config, Mode, Workload
 
 
@@ -128,11 +129,7 @@ class Sweep:
         for gpus in self.gpus:
             self.cluster_of(gpus)
         for choice in self.choices.values():
-            policy = choice.found
-            if self.mode not in policy.modes:
-                raise InputError.one(
-                    "sweep", f"policy {policy.name}", f"does not work {self.mode}", f"mode: {policy.modes[0]}"
-                )
+            require_mode(choice.found, self.mode)
 
     def cluster_of(self, gpus: int) -> Cluster:
         """Return the cluster of so many GPUs.

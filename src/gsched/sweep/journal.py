@@ -15,6 +15,8 @@ from gsched.sweep.intervals import Run
 
 JOURNAL = "runs.jsonl"
 
+_NEEDED = {"valid", "problem", "violations", "faulty"}
+
 
 class Journal:
     """The runs that are done, by their keys; open for one sweep at a time."""
@@ -84,7 +86,9 @@ def _read(path: Path) -> tuple[dict[str, Run], int]:
     for number, line in enumerate(content[:whole].splitlines(), 1):
         try:
             entry: dict[str, Any] = json.loads(line)
-            done[entry["key"]] = dict(entry["run"])
+            done[entry["key"]] = run = dict(entry["run"])
+            if not run.keys() >= _NEEDED:
+                raise KeyError
         except (ValueError, KeyError, TypeError, RecursionError):
             hint = "remove the file, or start anew with --fresh"
             raise InputError.one(f"{path}:{number}", "", "is no run of a sweep", hint) from None
