@@ -142,12 +142,12 @@ def test_claims_are_judged_by_proofs_and_figures() -> None:
     assert [line[2] for line in found] == ["1.13×", "1.83×", "3", "1.06×", "12"]
     assert [line[3].split()[0] for line in found] == ["1.30×", "1.30×", "3", "1.30×", "13"]
     assert [line[4] for line in found] == ["1.60×", "1.60×", "-", "1.60×", "-"]
-    verdicts = ["yes", "impossible: no schedule is so much shorter than baseline's", "yes", "yes"]
+    verdicts = ["yes", "impossible", "yes", "yes"]
     assert [line[5] for line in found] == [*verdicts, "no, it takes more"]
     assert table_of(runs)[1][4:] == ["1.90×", "no, it is less"]
     assert {line[5] for line in table_of([])} == {"not run"}
     some = table_of([run for run in runs if run["gpus"] < 30])
-    assert [line[5].split(":")[0] for line in some] == ["not judged", "no, it is less", *["not judged"] * 3]
+    assert [line[5] for line in some] == ["not judged", "no, it is less", *["not judged"] * 3]
 
 
 def test_a_schedule_that_breaks_a_rule_is_a_finding(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """The command `gsched`: exit status 0; 1 for a finding, such as a schedule that breaks a rule; 2 for bad input."""
 
+import inspect
 import io
 import os
 import signal
@@ -57,7 +58,9 @@ for command in (
     serve,
     loadgen,
 ):
-    app.command()(command)
+    # Within a paragraph, typer keeps the line breaks of the source, which no terminal has asked for.
+    paragraphs = inspect.getdoc(command).split("\n\n")  # type: ignore[union-attr]
+    app.command(help="\n\n".join(" ".join(text.split()) for text in paragraphs))(command)
 
 
 # Typer carries a copy of click, and of its errors exports only this subclass.
@@ -78,8 +81,8 @@ def gsched(
 ) -> None:
     """Schedule multi-model AI workflows on GPU clusters.
 
-    Generate a workload, simulate a scheduling policy on it, check the schedule, and see how far it is from a proven
-    bound. New here? Try [bold]gsched demo[/bold].
+    Generate a workload, simulate a scheduling policy on it, check the schedule,
+    and see how far it is from a proven bound. New here? Try [bold]gsched demo[/bold].
     """
 
 

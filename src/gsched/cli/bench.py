@@ -209,7 +209,8 @@ def _print_tables(results: "Results", folder: Path, *, claims: bool) -> None:
     if claims:
         console.print("[bold]What the document of the offline scheduler claims[/bold]\n")
         print_table(claims_table(results))
-        console.print()
+        console.print("\nat most: what the proven bound allows any schedule; a speed-up above it is impossible.")
+        console.print("not judged: the claim is about 4 to 30 GPUs, and not all of these were simulated.\n")
     problems = Counter(map(_problem, (run for run in results.runs if not run["valid"])))
     for text, count in problems.most_common(_FEW):
         console.print(one_line(f"{text} ({counted(count, 'run')})"), markup=False)

@@ -143,7 +143,8 @@ def verdict(views: Sequence[View]) -> str:
     more = f"<details><summary>What was not checked</summary><ul>{caveats}</ul></details>" if caveats else ""
     if not broken:
         how = "a checker that shares no code with the simulator replayed"
-        every = "the schedule is valid" if len(views) == 1 else f"all {len(views)} schedules are valid"
+        few = {1: "the schedule is valid", 2: "both schedules are valid"}
+        every = few.get(len(views), f"all {len(views)} schedules are valid")
         short = ", as far as could be checked" if caveats else ""
         text = f"<strong>{every.capitalize()}{short}:</strong> {how} {'it' if len(views) == 1 else 'each of them'}."
         return f'<div class="verdict">{text}{more}</div>'
