@@ -4,6 +4,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from test_backends import asked, stopped_while_running, text_of, values
 
+from gsched.errors import InputError
 from gsched.live.loadgen.generated import oip_pb2, oip_pb2_grpc
 from gsched.live.scheduler.backends import AbortedError, BackendError, Stop, oip
 
@@ -120,20 +123,34 @@ def test_served_models_that_are_refused(server: Server, inputs: list[Any], text:
 
 
 def test_what_is_not_ready(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oip, "START", 0.3)
+    monkeypatch.setattr(oip, "START", 1.0)
     text = text_of(lambda: oip.build(server.url, ["own", "other"]))
     hint = "check the server and its address"
-    assert text == f"{server.url}: model other: is not ready after 0.3 s (it says so); {hint}"
+    assert text == f"{server.url}: model other: is not ready after 1 s (it says so); {hint}"
     server.unready = sys.maxsize
     text = text_of(lambda: oip.build(server.url, ["own"]))
-    assert text == f"{server.url}: is not ready after 0.3 s (it says so); {hint}"
+    assert text == f"{server.url}: is not ready after 1 s (it says so); {hint}"
     text = text_of(lambda: oip.build("127.0.0.1:1", ["own"]))
-    assert text.startswith("127.0.0.1:1: is not ready after 0.3 s (")
+    assert text.startswith("127.0.0.1:1: is not ready after 1 s (")
     assert text.endswith(f"); {hint}")
 
 
+def test_what_a_server_said_counts_more_than_a_question_that_was_cut_off() -> None:
+    said = [SimpleNamespace(ready=False)]
+
+    def call(_request: object, **_: object) -> SimpleNamespace:
+        if said:
+            return said.pop()
+        raise grpc.RpcError("cut off")
+
+    with pytest.raises(InputError, match="it says so"):
+        oip._await_ready("x:1", "", call, None, monotonic() + 0.2)
+    with pytest.raises(InputError, match="cut off"):
+        oip._await_ready("x:1", "", call, None, monotonic() + 0.1)
+
+
 def test_a_server_of_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oip, "START", 0.3)
+    monkeypatch.setattr(oip, "START", 1.0)
     running = grpc.server(ThreadPoolExecutor(1))
     url = f"127.0.0.1:{running.add_insecure_port('127.0.0.1:0')}"
     running.start()

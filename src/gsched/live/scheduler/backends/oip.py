@@ -83,15 +83,18 @@ def _takes(stub: GRPCInferenceServiceStub, url: str, models: Sequence[str]) -> d
 
 
 def _await_ready(url: str, place: str, call: Callable[..., Any], request: object, end: float) -> None:
-    reason = "it says so"
+    reason = ""
     while (left := end - monotonic()) > 0:
         try:
             if call(request, timeout=left, wait_for_ready=True).ready:
                 return
+            reason = "it says so"
         except grpc.RpcError as error:
-            reason = _reason(error)
+            reason = reason or _reason(error)  # what it said counts more than that the last question was cut off
         sleep(min(POLL, left))
-    raise InputError.one(url, place, f"is not ready after {START:g} s ({reason})", "check the server and its address")
+    raise InputError.one(
+        url, place, f"is not ready after {START:g} s ({reason or 'never asked'})", "check the server and its address"
+    )
 
 
 def _input(stub: GRPCInferenceServiceStub, url: str, model: str) -> Input:
