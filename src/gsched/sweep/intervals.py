@@ -65,7 +65,7 @@ def curves(
     found: dict[tuple[Any, ...], dict[str, dict[float, list[float]]]] = {}
     for run in runs:
         value = figure(run) if run["valid"] else None
-        if value is not None and math.isfinite(value):
+        if value is not None:
             group = found.setdefault(tuple(run[column] for column in apart), {})
             group.setdefault(run["policy"], {}).setdefault(run[over], []).append(value)
     return {

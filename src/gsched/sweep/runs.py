@@ -1,7 +1,6 @@
 """One simulation of a sweep, in whichever process."""
 
 import json
-import math
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -72,12 +71,8 @@ def _figures(outcome: Outcome, known: Mapping[str, Any]) -> Run:
     return {
         name: value
         for name, value in outcome.summary.items()
-        if name not in known and isinstance(value, bool | int | float | str) and not _infinite(value)
+        if name not in known and isinstance(value, bool | int | float | str)
     }
-
-
-def _infinite(value: object) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _verdict(outcome: Outcome) -> Run:
