@@ -32,12 +32,15 @@ class SweepFigure(NamedTuple):
 
 def sweep_figures(runs: Sequence[Run], mode: str) -> list[SweepFigure]:
     """Return the figures that matter in a mode; by the first a policy is judged, the last tells least."""
-    get = methodcaller
-    makespan = SweepFigure("Makespan, s", get("get", "makespan"), "seconds")
-    gap = SweepFigure("Gap of the makespan to the proven bound", get("get", "gap_percent"), "%, at most", 1, "%")
-    switches = SweepFigure("Model switches", get("get", "total_model_switches"), "switches", 0)
-    p99 = SweepFigure("P99 of the request times, s", get("get", "p99_request_time"), "seconds")
-    slo = SweepFigure("SLO attainment", get("get", "slo_attainment_percent"), "% of the deadlines met", 1, "%", 1)
+    makespan = SweepFigure("Makespan, s", methodcaller("get", "makespan"), "seconds")
+    gap = SweepFigure(
+        "Gap of the makespan to the proven bound", methodcaller("get", "gap_percent"), "%, at most", 1, "%"
+    )
+    switches = SweepFigure("Model switches", methodcaller("get", "total_model_switches"), "switches", 0)
+    p99 = SweepFigure("P99 of the request times, s", methodcaller("get", "p99_request_time"), "seconds")
+    slo = SweepFigure(
+        "SLO attainment", methodcaller("get", "slo_attainment_percent"), "% of the deadlines met", 1, "%", 1
+    )
     if mode == "online":
         return [p99, slo, gap, switches]
     ratio = speedups(runs)
